@@ -1,0 +1,1 @@
+"""TOML tables, each row with its source, and their loader."""

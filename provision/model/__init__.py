@@ -1,0 +1,1 @@
+"""Frozen values: what passes between the stages."""

@@ -1,0 +1,1 @@
+"""Plan and report to text, JSON and HTML. Pure."""

@@ -1,0 +1,1 @@
+"""Facts and request to stack and plan. Pure."""

@@ -1,0 +1,1 @@
+"""The edges: processes, hosts, Ansible, Docker, files."""
