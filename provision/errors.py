@@ -33,6 +33,10 @@ class ProvisionError(Exception):
         return self.what
 
 
+class CatalogBroken(ProvisionError):
+    """A table of the catalog cannot be read: a mistake in provision, or in a row that was just added."""
+
+
 class UsageError(ProvisionError):
     """The request cannot be understood or contradicts itself."""
 

@@ -16,6 +16,9 @@ class Chip:
     last_driver_branch: str | None
     """Newest driver branch that drives the chip; None where the newest branch does."""
     source: tuple[str, ...]
+    examples: str = ""
+    """Products that carry it."""
+    notes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
