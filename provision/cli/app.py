@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from provision import __version__
-from provision.cli import console
+from provision.cli import console, detect_command, env_command, plan_command, up_command, verify_command
 
 app = typer.Typer(
     name="provision",
@@ -33,6 +33,10 @@ def root(
     """Turn a bare Linux box into a deep-learning box that has been proved to work."""
 
 
+for module in (detect_command, plan_command, up_command, verify_command, env_command):
+    module.register(app)
+
+
 def run() -> None:
     """Run the command line and leave the process with its exit code."""
-    sys.exit(console.guarded(app))
+    sys.exit(console.guarded(lambda: app(prog_name="provision")))

@@ -1,0 +1,183 @@
+"""From plans to reports: the second half of `up`, `apply` and `verify`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from provision.cli import console
+from provision.errors import Interrupted, ProvisionError, UsageError
+from provision.model.report import Report
+
+if TYPE_CHECKING:
+    from provision.cli.planning import Looked, Planned
+    from provision.model.host import Host
+    from provision.run.execute import Options, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to go about it: the options that `up` and `apply` share."""
+
+    inventory: tuple[Path, ...] = ()
+    data: Path | None = None
+    verify: bool = True
+    lock_timeout_s: float = 600
+    ask_become_pass: bool = False
+    dry_run: bool = False
+    yes: bool = False
+    as_json: bool = False
+
+
+def plan_and_run(
+    hosts: Sequence[Host], planning: Callable[[Sequence[Looked]], Sequence[Planned]], settings: Settings
+) -> None:
+    """Look at the hosts, show each plan, ask, carry out, report, and leave with the exit code."""
+    from provision.cli.interrupt import cancellable
+    from provision.cli.planning import look, tell_failures
+    from provision.run.ssh import ControlDir
+
+    with cancellable() as cancel, ControlDir() as control_dir:
+        planned = planning(look(hosts, control_dir, cancel))
+        if settings.dry_run:
+            show_only(planned, settings.as_json)
+            return
+        planned = tuple(carried_out_now(each) for each in planned)
+        tell_failures(planned)
+        targets = targets_of(planned)
+        announce(targets, settings)
+        reports = carry_out(targets, settings, cancel=cancel, control_dir=control_dir) if targets else ()
+    conclude(in_order(planned, reports), settings.as_json)
+
+
+def show_only(planned: Sequence[Planned], as_json: bool) -> None:
+    """What `--dry-run` prints: the plans that a real run carries out."""
+    from provision.cli.plan_command import leave
+    from provision.render.plan import plan_data, plan_text
+
+    plans = [each.plan for each in planned if each.plan is not None]
+    if as_json and plans:
+        console.answer_json(console.one_or_many([plan_data(plan) for plan in plans]))
+    elif plans:
+        console.answer("\n".join(plan_text(plan) for plan in plans) + "\ndry run: nothing was changed")
+    leave(planned, silent=as_json and bool(plans))
+
+
+def carried_out_now(planned: Planned) -> Planned:
+    """The same, or a failure where the plan has a step that nothing carries out yet: before anything is changed."""
+    from provision.render.plan import plan_text
+    from provision.run.execute import unavailable
+
+    refusal = unavailable(planned.plan) if planned.plan is not None else None
+    if planned.plan is None or refusal is None:
+        return planned
+    console.story(plan_text(planned.plan))
+    return replace(planned, plan=None, failure=refusal)
+
+
+def announce(targets: Sequence[Target], settings: Settings) -> None:
+    """Show what will change, and ask."""
+    from provision.render.plan import plan_text
+    from provision.run.execute import settled
+
+    changing = [target for target in targets if not settled(target)]
+    for target in changing:
+        console.story(plan_text(target.plan))
+    if changing:
+        one = changing[0].host.name if len(changing) == 1 else f"{len(changing)} hosts"
+        confirm(f"Carry this out on {one}?", settings.yes)
+
+
+def targets_of(planned: Sequence[Planned]) -> tuple[Target, ...]:
+    """Those hosts that have a plan, each with what is there already."""
+    from provision.run.execute import Target
+
+    return tuple(
+        Target(
+            host=each.host,
+            plan=each.plan,
+            facts=each.looked.facts,
+            state=each.looked.environment(each.plan.request.name),
+        )
+        for each in planned
+        if each.plan is not None and each.looked.facts is not None
+    )
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask, unless told not to. Without a terminal a question would hang, so that is wrong usage."""
+    if yes:
+        return
+    if not console.interactive():
+        raise UsageError(
+            what="this would change the host, and nobody can be asked",
+            why="there is no terminal and --yes was not given",
+            hint="add --yes, or --dry-run to see the plan only",
+        )
+    if not typer.confirm(question, err=True):
+        raise Interrupted(what="stopped", why="nothing was changed")
+
+
+def carry_out(
+    targets: Sequence[Target], settings: Settings, *, cancel: threading.Event, control_dir: str
+) -> tuple[Report, ...]:
+    """Run the plans with a display. Failures are in the reports."""
+    from provision.cli.display import progress_display
+    from provision.run.execute import execute
+
+    options = execution_options(settings)
+    with progress_display(target.host.name for target in targets) as display:
+        return execute(targets, options, on_event=display.event, cancel=cancel, control_dir=control_dir)
+
+
+def execution_options(settings: Settings) -> Options:
+    """The executor's options; asks for the sudo password where that was wanted."""
+    from provision.run.execute import Options
+
+    password = typer.prompt("sudo password", hide_input=True, err=True) if settings.ask_become_pass else None
+    return Options(
+        verify=settings.verify,
+        mnist=settings.data,
+        lock_timeout_s=settings.lock_timeout_s,
+        inventories=settings.inventory,
+        become_password=password,
+    )
+
+
+def in_order(planned: Sequence[Planned], reports: Sequence[Report]) -> tuple[Report, ...]:
+    """One report a host, in the order in which they were named, those without a plan among them."""
+    from provision.cli.planning import failed_report
+
+    by_host = {report.host: report for report in reports}
+    unplanned = ProvisionError(what="the host has no plan")
+    return tuple(
+        by_host.get(each.host.name) or failed_report(each.host.name, each.failure or unplanned) for each in planned
+    )
+
+
+def conclude(reports: Sequence[Report], as_json: bool) -> None:
+    """Print the reports and leave with the exit code of what went wrong first."""
+    if as_json:
+        console.answer_json(console.one_or_many(reports))
+    else:
+        from provision.render.report import fleet_text, report_text
+
+        console.answer("\n".join(report_text(report) for report in reports))
+        if len(reports) > 1:
+            console.answer("\n" + fleet_text(reports))
+    code = exit_code(reports)
+    if code:
+        raise typer.Exit(code)
+
+
+def exit_code(reports: Sequence[Report]) -> int:
+    """0 when every host is as it should be; otherwise that of the first failure (a failed check is 6)."""
+    for report in reports:
+        if not report.ok:
+            return report.failures[0].exit_code if report.failures else 6
+    return 0

@@ -1,0 +1,133 @@
+"""``provision plan``: the stack, the reasons, what was rejected, the steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from provision.cli import console
+from provision.cli.options import (
+    Capability,
+    ComputeCapabilities,
+    Cpu,
+    Device,
+    DriverChoice,
+    DriverVersion,
+    FindLinks,
+    Force,
+    Framework,
+    From,
+    Hosts,
+    Index,
+    Inventory,
+    Json,
+    Limit,
+    Name,
+    Origin,
+    Python,
+    With,
+    request_from,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from provision.cli.planning import Looked, Planned
+
+EXAMPLES = """
+Examples:
+
+  provision plan
+
+  provision plan --framework pytorch me@box -o plan.json
+
+  provision plan --from box/ --driver-version 580.65.06
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        "plan",
+        short_help="Show the stack that fits, why, what was rejected, and the steps.",
+        help="Show the stack that fits, why, what was rejected, and the steps.\n" + EXAMPLES,
+    )(plan)
+
+
+def plan(
+    hosts: Hosts = None,
+    inventory: Inventory = None,
+    limit: Limit = None,
+    source: From = None,
+    framework: Framework = None,
+    device: Device = "auto",
+    origin: Origin = "auto",
+    cpu: Cpu = "native",
+    capabilities: ComputeCapabilities = None,
+    python: Python = None,
+    name: Name = "default",
+    driver: DriverChoice = "keep",
+    driver_version: DriverVersion = None,
+    capability: Capability = None,
+    force: Force = False,
+    index: Index = None,
+    find_links: FindLinks = None,
+    packages: With = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Save it, for `provision apply`.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    from provision.catalog.load import catalog
+    from provision.cli.detect_command import read
+    from provision.cli.planning import plans_for
+    from provision.render.plan import plan_data, plan_text
+
+    request = request_from(
+        catalog=catalog(), framework=framework, device=device, origin=origin, cpu=cpu, capabilities=capabilities,
+        python=python, name=name, driver=driver, force=force, index=index, find_links=find_links, packages=packages,
+    )  # fmt: skip
+    looked = tuple(_overridden(each, driver_version, capability) for each in read(hosts, inventory, limit, source))
+    planned = plans_for(looked, request)
+    plans = [each.plan for each in planned if each.plan is not None]
+    if output is not None and plans:
+        _save(output, plans)
+    if as_json and plans:
+        console.answer_json(console.one_or_many([plan_data(each) for each in plans]))
+    elif plans:
+        console.answer("\n".join(plan_text(each) for each in plans))
+    leave(planned, silent=as_json and bool(plans))
+
+
+def _overridden(looked: Looked, driver_version: str | None, capability: str | None) -> Looked:
+    from dataclasses import replace
+
+    from provision.resolve import with_overrides
+
+    if looked.facts is None or (driver_version is None and capability is None):
+        return looked
+    facts = with_overrides(looked.facts, driver_version=driver_version, compute_capability=capability)
+    return replace(looked, facts=facts)
+
+
+def _save(output: Path, plans: list[object]) -> None:
+    from provision.model.data import to_json
+    from provision.run.files import write_atomically
+
+    write_atomically(output, to_json(console.one_or_many(plans)))
+    console.story(f"wrote {output}")
+
+
+def leave(planned: Sequence[Planned], silent: bool) -> None:
+    """Leave with the first failure's exit code, after each was said. ``silent``: stdout has its document already."""
+    from provision.cli.planning import alone, tell_failures
+
+    failures = [each for each in planned if each.failure is not None]
+    if not failures:
+        return
+    first = failures[0]
+    if first.failure is not None and len(planned) == 1 and not silent:
+        raise alone(first.failure, first.host, planned)
+    tell_failures(planned)
+    raise typer.Exit(first.failure.exit_code if first.failure else 1)

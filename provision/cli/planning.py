@@ -1,0 +1,122 @@
+"""From hosts to facts and plans: the first half of every command, in one place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from provision.cli import console
+from provision.errors import HostError, Interrupted, ProvisionError
+from provision.model.environment import EnvironmentState
+from provision.model.facts import Facts
+from provision.model.host import Host
+from provision.model.plan import Plan
+from provision.model.readings import Readings
+from provision.model.report import Failure, Report
+
+if TYPE_CHECKING:
+    from provision.model.request import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What was found on one host, or why nothing was."""
+
+    host: Host
+    readings: Readings | None = None
+    facts: Facts | None = None
+    environments: tuple[EnvironmentState, ...] = ()
+    failure: ProvisionError | None = None
+
+    def environment(self, name: str) -> EnvironmentState | None:
+        return next((found for found in self.environments if found.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A host with its own plan, or why there is none."""
+
+    looked: Looked
+    plan: Plan | None = None
+    failure: ProvisionError | None = None
+
+    @property
+    def host(self) -> Host:
+        return self.looked.host
+
+
+def look(hosts: Sequence[Host], control_dir: str, cancel: threading.Event) -> tuple[Looked, ...]:
+    """Read every host, in parallel, one round trip each. Failures stay with their host."""
+    from provision.run.observe import observe
+
+    observations = observe(hosts, control_dir=control_dir, cancel=cancel)
+    if cancel.is_set():
+        raise Interrupted(what="interrupted", why="hosts were only being read; nothing was changed")
+    return tuple(
+        looked_at(found.host, found.readings)
+        if found.readings is not None
+        else Looked(host=found.host, failure=_host_error(found.failure))
+        for found in observations
+    )
+
+
+def looked_at(host: Host, readings: Readings) -> Looked:
+    """Facts and environments from one host's readings."""
+    from provision.catalog.load import chips
+    from provision.detect import host_facts
+    from provision.detect.environments import environment_states
+
+    facts = host_facts(readings, chips(), host=host.name)
+    return Looked(host=host, readings=readings, facts=facts, environments=environment_states(readings))
+
+
+def _host_error(failure: Failure | None) -> HostError:
+    if failure is None:
+        return HostError(what="the host gave no answer")
+    return HostError(what=failure.what, why=failure.why, hint=failure.hint)
+
+
+def plans_for(looked: Sequence[Looked], request: Request) -> tuple[Planned, ...]:
+    """Each host its own plan. A host for which nothing fits keeps its objections; the others go on."""
+    from provision.catalog.load import catalog
+    from provision.resolve import plan_for
+
+    table = catalog()
+    planned = []
+    for found in looked:
+        if found.facts is None:
+            planned.append(Planned(looked=found, failure=found.failure))
+            continue
+        try:
+            planned.append(Planned(looked=found, plan=plan_for(found.facts, request, table)))
+        except ProvisionError as error:
+            planned.append(Planned(looked=found, failure=error))
+    return tuple(planned)
+
+
+def failed_report(host: str, error: ProvisionError) -> Report:
+    """The report of a host that never got as far as a step."""
+    parts = [Failure(what=error.what, why=error.why, hint=error.hint, exit_code=error.exit_code)]
+    parts += [
+        Failure(what=each.what, why=each.why, hint=each.hint, exit_code=error.exit_code) for each in error.details
+    ]
+    return Report(
+        ok=False, host=host, environment=None, changed=0, steps=(), checks=(), smoke=None, failures=tuple(parts)
+    )
+
+
+def alone(error: ProvisionError, host: Host, hosts: Sequence[object]) -> ProvisionError:
+    """The error, with its host's name where there are several hosts or the one is not this machine."""
+    if len(hosts) == 1 and host.connection == "local":
+        return error
+    named = error.what if host.name in error.what else f"{host.name}: {error.what}"
+    return replace(error, what=named)
+
+
+def tell_failures(planned: Sequence[Planned]) -> None:
+    """Say, on stderr, which hosts cannot be planned for and why."""
+    for each in planned:
+        if each.failure is not None:
+            console.story(console.error_text(alone(each.failure, each.host, planned)))

@@ -1,0 +1,106 @@
+"""Reports to text. JSON is ``model.data.to_json`` of the same value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from provision.model.report import CheckOutcome, Report, Smoke
+
+MARK = {"pass": "ok  ", "fail": "FAIL", "skip": "skip"}
+
+
+def report_text(report: Report) -> str:
+    """Checks, the smoke test, failures with cause and remedy, the verdict, and the lines to go on with."""
+    lines = [report.host, ""]
+    if report.checks:
+        lines += [*_checks(report.checks), ""]
+    if report.smoke:
+        lines += [smoke_line(report.smoke), ""]
+    for failure in report.failures:
+        lines += [f"error: {failure.what}", *_indented(failure.why), *_hint(failure.hint), ""]
+    lines += _verdict(report)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _checks(checks: Sequence[CheckOutcome]) -> list[str]:
+    width = max(len(check.id) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(f"  {MARK[check.status]}  {check.id:<{width}}  {check.what}")
+        if check.status == "fail":
+            lines += ["        " + line for line in (*check.why.splitlines(), *_hint(check.hint, indent=""))]
+    return lines
+
+
+def smoke_line(smoke: Smoke) -> str:
+    """One line: what was trained, how well and how fast."""
+    share = "" if smoke.peak_fraction is None else f", {smoke.peak_fraction:.0%} of this box's own matrix product"
+    data = "MNIST" if smoke.dataset == "mnist" else "synthetic digits (MNIST was not at hand: --data DIR)"
+    return (
+        f"smoke test: {smoke.framework} on {smoke.device}, {data}: accuracy {smoke.accuracy:.2%}, "
+        f"{smoke.samples} samples in {smoke.train_s:.1f} s ({smoke.samples_per_s:,.0f} samples/s{share})"
+    )
+
+
+def _verdict(report: Report) -> list[str]:
+    environment = report.environment
+    if not report.ok:
+        kept = environment is not None and environment.generation is not None
+        return ["verdict: NOT proved", *([f"still active: {_named(report)}"] if kept else [])]
+    proved = any(check.id.startswith("mnist") for check in report.checks)
+    lines = [f"verdict: {'proved to work' if proved else 'installed, not verified'}"]
+    lines.append("changed: nothing, it was as planned" if report.changed == 0 else f"changed: {report.changed}")
+    if environment is not None:
+        lines += [f"environment: {_named(report)}", f"activate: {environment.activate}"]
+        if report.changed:
+            lines.append(f"undo: {_undo(report)}")
+    return lines
+
+
+def _named(report: Report) -> str:
+    environment = report.environment
+    assert environment is not None  # noqa: S101  the callers looked
+    return f"{environment.name}, generation {environment.generation}, {environment.path}"
+
+
+def _undo(report: Report) -> str:
+    environment = report.environment
+    assert environment is not None  # noqa: S101  the callers looked
+    verb = "rollback" if (environment.generation or 0) > 1 else "remove"
+    host = "" if report.host == "localhost" else f" {report.host}"
+    return f"provision env {verb}{host} --name {environment.name}"
+
+
+def _indented(text: str) -> list[str]:
+    return ["  " + line for line in text.splitlines()]
+
+
+def _hint(text: str, indent: str = "  ") -> list[str]:
+    return [f"{indent}{'hint: ' if number == 0 else '      '}{line}" for number, line in enumerate(text.splitlines())]
+
+
+def fleet_text(reports: Sequence[Report]) -> str:
+    """The table at the end of a run over several hosts, slowest and failed ones easy to see."""
+    width = max(len(report.host) for report in reports)
+    lines = ["hosts", ""]
+    speeds = [report.smoke.samples_per_s for report in reports if report.smoke]
+    median = sorted(speeds)[len(speeds) // 2] if speeds else None
+    for report in reports:
+        verdict = "ok  " if report.ok else "FAIL"
+        lines.append(f"  {verdict}  {report.host:<{width}}  {_fleet_detail(report, median)}")
+    failed = sum(not report.ok for report in reports)
+    lines += ["", f"{len(reports) - failed} of {len(reports)} hosts as planned"]
+    return "\n".join(lines) + "\n"
+
+
+def _fleet_detail(report: Report, median: float | None) -> str:
+    if not report.ok:
+        return report.failures[0].what if report.failures else "a check failed"
+    text = f"changed {report.changed}"
+    if report.smoke is None:
+        return text
+    text += f", accuracy {report.smoke.accuracy:.2%}, {report.smoke.samples_per_s:,.0f} samples/s"
+    # a box at less than half of its peers' median is throttled, busy or misconfigured, and worth a look
+    if median is not None and report.smoke.samples_per_s < median / 2:
+        text += f"  <- outlier: the median is {median:,.0f}"
+    return text
