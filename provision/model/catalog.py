@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from provision.model.chips import Chips
@@ -36,6 +36,10 @@ class WheelBuild:
     """"sm_80" is SASS, "compute_90" is PTX."""
     driver_minimum: str | None = None
     confidence: Confidence = "documented"
+    glibc: str | None = None
+    """Floor of this build's wheels where it differs from the release's."""
+    broken_points: tuple[str, ...] = ()
+    """Point releases of which this build cannot be installed, though they exist; ``notes`` says why."""
     source: tuple[str, ...] = ()
     notes: str = ""
 
@@ -51,6 +55,15 @@ class SourceRecipe:
     cuda: str | None
     cudnn: str | None
     values: Mapping[str, Any]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePin:
+    """A requirement that every build of a release needs beyond the package's own metadata."""
+
+    requirement: str
+    why: str
     source: tuple[str, ...]
 
 
@@ -74,8 +87,20 @@ class Release:
     onednn: str = ""
     """What the wheel already does at run time about newer instructions."""
     recipe: SourceRecipe | None = None
+    pin_reasons: tuple[ReleasePin, ...] = ()
+    """Why each of ``pins`` is there."""
     source: tuple[str, ...] = ()
     notes: str = ""
+
+    def at(self, point: str) -> Release:
+        """The same release at another of its ``points``: builds that are broken there are left out."""
+        ours, theirs = f"=={self.version}", f"=={point}"
+        builds = tuple(
+            replace(build, requirements=tuple(line.replace(ours, theirs) for line in build.requirements))
+            for build in self.builds
+            if point not in build.broken_points
+        )
+        return replace(self, version=point, builds=builds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +128,9 @@ class CudaRelease:
     driver_minor_compat: str | None
     """Floor under minor-version compatibility; None before CUDA 11."""
     gcc_max: str | None
+    """Newest GCC major that nvcc takes as host compiler."""
     capabilities: tuple[str, ...]
+    """Compute capabilities that its compiler accepts, "5.0"."""
     source: tuple[str, ...]
     notes: str = ""
 
@@ -130,6 +157,10 @@ class DriverBranch:
     newest_seen: str | None
     cuda_api_version: str | None
     source: tuple[str, ...]
+    eol: str = ""
+    """Month of its end of life, "June 2028"; empty where no page says."""
+    open_modules: str = ""
+    """What the branch does about the open kernel modules, in the table's words."""
     notes: str = ""
 
 
@@ -145,6 +176,85 @@ class CompilerFlag:
     """Oldest GCC shown to take the option."""
     clang: str | None
     source: tuple[str, ...]
+    implies: tuple[str, ...] = ()
+    """Options that this one turns on as well."""
+    with_flags: tuple[str, ...] = ()
+    """Further CPU flags that must be there too before the option may be used."""
+    usable: bool = True
+    """False where the flag belongs to a level but its option is no use, or must not be used, in a build."""
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuLevel:
+    """An x86-64 level: flags (kernel names) that it adds to the level before it, and the option that asks for it."""
+
+    name: str
+    adds: tuple[str, ...]
+    option: str
+    gcc: str
+    clang: str
+    fallback: tuple[str, ...]
+    """Single options for a compiler older than ``gcc`` or ``clang``."""
+    fallback_gcc: str | None
+    fallback_clang: str | None
+    source: tuple[str, ...]
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarchRange:
+    """What one compiler calls a microarchitecture, from ``first`` to ``last`` of its versions (None: no bound)."""
+
+    first: str | None
+    last: str | None
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Microarchitecture:
+    name: str
+    """archspec's name, or the compiler's where archspec has none."""
+    vendor: str
+    parents: tuple[str, ...]
+    gcc: tuple[MarchRange, ...]
+    clang: tuple[MarchRange, ...]
+    source: tuple[str, ...]
+    in_archspec: bool = True
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedOption:
+    """A compiler option that recipes on the web still carry and that some compiler refuses."""
+
+    option: str
+    compilers: str
+    use_instead: str
+    source: tuple[str, ...]
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFormats:
+    """Number formats that GPUs of these compute capabilities compute in at useful speed."""
+
+    compute_capabilities: tuple[str, ...]
+    tensor_cores: str
+    dtypes: tuple[str, ...]
+    source: tuple[str, ...]
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRules:
+    """Where compiled kernels run, beyond "same major, equal or higher minor"."""
+
+    only_themselves: tuple[str, ...]
+    """Capabilities (Jetson) that run only SASS built for exactly them."""
+    same_chip: tuple[tuple[str, ...], ...]
+    """Two names of one chip: ("10.1", "11.0")."""
+    source: tuple[str, ...]
     notes: str = ""
 
 
@@ -159,6 +269,13 @@ class Catalog:
     """GPU architectures, oldest first: the order in which a driver's oldest and newest are compared."""
     chips: Chips
     compiler_flags: tuple[CompilerFlag, ...]
+    levels: tuple[CpuLevel, ...] = ()
+    microarchitectures: tuple[Microarchitecture, ...] = ()
+    rejected_options: tuple[RejectedOption, ...] = ()
+    formats: tuple[GpuFormats, ...] = ()
+    kernel_rules: KernelRules | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names of the frameworks: "tf" is "tensorflow"."""
 
     def of(self, framework: str) -> tuple[Release, ...]:
         """Releases of one framework, newest first."""
