@@ -1,0 +1,53 @@
+"""Starting processes: what is waited for, what is stopped, and what callers are told."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from provision.errors import StepFailed
+from provision.run.command import run
+
+
+def test_input_output_and_status() -> None:
+    done = run(["sh", "-c", "cat; echo problem >&2; exit 3"], stdin="text")
+    assert (done.status, done.stdout, done.stderr) == (3, "text", "problem\n")
+
+
+def test_a_program_that_is_not_there_is_status_127() -> None:
+    done = run(["/no/such/program"])
+    assert done.status == 127
+    assert done.stderr == "/no/such/program: No such file or directory"
+
+
+def test_variables_are_added_and_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKEN_OUT", "1")
+    done = run(["sh", "-c", "echo ${TAKEN_OUT-none} ${ADDED-none}"], env={"ADDED": "yes"}, unset=["TAKEN_OUT"])
+    assert done.stdout == "none yes\n"
+
+
+def test_a_timeout_kills_children_too() -> None:
+    start = time.monotonic()
+    done = run(["sh", "-c", "echo begun; sleep 60 & wait"], timeout_s=0.3)
+    assert time.monotonic() - start < 5
+    assert (done.status, done.stdout) == (124, "begun\n")
+    assert "no answer within 0.3 s" in done.stderr
+
+
+def test_a_set_event_stops_it_with_its_children() -> None:
+    cancel = threading.Event()
+    threading.Timer(0.2, cancel.set).start()
+    start = time.monotonic()
+    done = run(["sh", "-c", "echo begun; sleep 60 & wait"], cancel=cancel, stdin="x" * 300_000)
+    assert time.monotonic() - start < 5
+    assert (done.status, done.stdout) == (130, "begun\n")
+    assert done.stderr.endswith("sh: interrupted")
+
+
+def test_a_failed_command_carries_itself_its_status_and_its_output() -> None:
+    with pytest.raises(StepFailed) as caught:
+        run(["sh", "-c", "echo cause >&2; exit 2"]).check("the shell failed", hint="do not exit 2")
+    assert caught.value.why == "`sh -c 'echo cause >&2; exit 2'` exited 2\ncause"
+    assert caught.value.hint == "do not exit 2"
