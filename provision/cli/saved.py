@@ -23,6 +23,8 @@ def read_plans(file: Path) -> tuple[Plan, ...]:
         raise UsageError(what=f"cannot read {file}", why=error.strerror or str(error), hint=REMAKE) from error
     except ValueError as error:
         raise UsageError(what=f"{file} is not a saved plan", why=f"not JSON: {error}", hint=REMAKE) from error
+    if data == []:
+        raise UsageError(what=f"{file} holds no plan", why="it is an empty list", hint=REMAKE)
     return tuple(_plan(file, each) for each in (data if isinstance(data, list) else [data]))
 
 

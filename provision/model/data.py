@@ -39,5 +39,20 @@ def from_data(kind: type[T], data: Any) -> T:
     """
     import pydantic  # 40 ms that only reading saved files has to pay
 
-    adapter = pydantic.TypeAdapter(kind, config=pydantic.ConfigDict(extra="forbid"))
-    return adapter.validate_python(data)
+    value = pydantic.TypeAdapter(kind).validate_python(data)
+    # pydantic ignores unknown keys of standard dataclasses; what the value does not say again was not understood
+    unknown = _unknown_keys(data, to_data(value), "")
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]}")
+    return value
+
+
+def _unknown_keys(given: Any, understood: Any, path: str) -> list[str]:
+    if isinstance(given, Mapping) and isinstance(understood, Mapping):
+        found = [f"{path}{key}" for key in given if key not in understood]
+        for key in understood.keys() & given.keys():
+            found += _unknown_keys(given[key], understood[key], f"{path}{key}.")
+        return found
+    if isinstance(given, list) and isinstance(understood, list):
+        return [key for one, other in zip(given, understood, strict=False) for key in _unknown_keys(one, other, path)]
+    return []

@@ -1,0 +1,70 @@
+"""Reports as their reader sees them."""
+
+from dataclasses import replace
+
+from provision.model.report import CheckOutcome, Environment, Failure, Report, Smoke
+from provision.render.report import fleet_text, report_text
+
+SMOKE = Smoke(
+    framework="tensorflow", device="cpu", dataset="mnist", samples=60000, train_s=6.5, samples_per_s=9230.8,
+    accuracy=0.9812, peak_fraction=0.31,
+)  # fmt: skip
+REPORT = Report(
+    ok=True,
+    host="localhost",
+    environment=Environment(name="default", generation=2, path="/home/me/e", activate=". /home/me/e/current/activate"),
+    changed=1,
+    steps=(),
+    checks=(CheckOutcome(id="mnist:tensorflow", status="pass", what="trained on MNIST"),),
+    smoke=SMOKE,
+    failures=(),
+)
+
+
+def test_a_proved_environment_says_how_to_activate_and_how_to_undo():
+    text = report_text(REPORT)
+    assert "verdict: proved to work" in text
+    assert "activate: . /home/me/e/current/activate" in text
+    assert "undo: provision env rollback --name default" in text
+    assert "accuracy 98.12%" in text
+    assert "31% of this box's own matrix product" in text
+
+
+def test_the_first_generation_is_undone_by_removing_the_environment():
+    first = replace(REPORT, environment=replace(REPORT.environment, generation=1))
+    assert "undo: provision env remove --name default" in report_text(first)
+
+
+def test_nothing_changed_says_so_and_offers_no_undo():
+    text = report_text(replace(REPORT, changed=0))
+    assert "changed: nothing, it was as planned" in text
+    assert "undo" not in text
+
+
+def test_synthetic_data_is_called_so():
+    text = report_text(replace(REPORT, smoke=replace(SMOKE, dataset="synthetic")))
+    assert "synthetic digits (MNIST was not at hand: --data DIR)" in text
+
+
+def test_a_failed_check_shows_its_cause_and_remedy():
+    check = CheckOutcome(
+        id="blas", status="fail", what="NumPy's BLAS is held back", why="Haswell kernels", hint="unset X"
+    )
+    text = report_text(replace(REPORT, ok=False, checks=(check,), smoke=None))
+    assert "FAIL  blas  NumPy's BLAS is held back" in text
+    assert "Haswell kernels" in text
+    assert "hint: unset X" in text
+    assert "verdict: NOT proved" in text
+
+
+def test_an_environment_without_checks_is_not_called_proved():
+    assert "verdict: installed, not verified" in report_text(replace(REPORT, checks=(), smoke=None))
+
+
+def test_the_fleet_table_names_failures_and_outliers():
+    slow = replace(REPORT, host="b", smoke=replace(SMOKE, samples_per_s=1000.0))
+    dead = replace(REPORT, host="c", ok=False, failures=(Failure(what="c cannot be reached"),), smoke=None)
+    text = fleet_text([replace(REPORT, host="a"), replace(REPORT, host="a2"), slow, dead])
+    assert "outlier" in next(line for line in text.splitlines() if "  b " in line)
+    assert "FAIL  c   c cannot be reached" in text
+    assert "3 of 4 hosts as planned" in text
