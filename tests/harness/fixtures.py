@@ -1,0 +1,89 @@
+"""The harness as pytest fixtures. Each is started when a test first asks for it, and skips with the exact reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from harness.addresses import Addresses
+from harness.engine import Engine, Unavailable, connect
+from harness.fleet import Fleet, Fleets
+from harness.images import Images
+from harness.places import Run
+
+
+@pytest.fixture(scope="session")
+def harness_run() -> Iterator[Run]:
+    """This process's folder for what tests need outside of tmp_path (whose paths are too long for sockets)."""
+    run = Run()
+    yield run
+    run.close()
+
+
+@pytest.fixture(scope="session")
+def engine(harness_run: Run) -> Iterator[Engine]:
+    """A Docker engine; `engine.client` is the SDK's client."""
+    try:
+        found = connect()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def debian_image(engine: Engine) -> Callable[[str], str]:
+    """debian_image(kind): tag of an image of a kind in harness.images.RECIPES."""
+    images = Images(engine.client)
+
+    def tag(kind: str) -> str:
+        try:
+            return images.tag(kind)
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+
+    return tag
+
+
+@pytest.fixture(scope="session")
+def fleets(engine: Engine, harness_run: Run) -> Iterator[Fleets]:
+    addresses = Addresses()
+    yield Fleets(engine, Images(engine.client), addresses, harness_run.folder)
+    addresses.close()
+
+
+def _make(fleets: Fleets, undo: ExitStack) -> Callable[..., Fleet]:
+    def make(count: int = 1, kind: str = "ssh", *, user: str = "me", uv_cache: bool = False) -> Fleet:
+        try:
+            fleet = fleets.make(count, kind, user=user, uv_cache=uv_cache)
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        undo.callback(fleet.close)
+        return fleet
+
+    return make
+
+
+@pytest.fixture
+def fleet(fleets: Fleets) -> Iterator[Callable[..., Fleet]]:
+    """fleet(count, kind="ssh", user="me", uv_cache=False): fresh hosts, gone after the test."""
+    with ExitStack() as undo:
+        yield _make(fleets, undo)
+
+
+@pytest.fixture(scope="session")
+def session_fleet(fleets: Fleets) -> Iterator[Callable[..., Fleet]]:
+    """As `fleet`, but the same arguments give the same hosts all session long: leave them as you found them."""
+    made: dict[tuple[object, ...], Fleet] = {}
+    with ExitStack() as undo:
+        make = _make(fleets, undo)
+
+        def shared(count: int = 1, kind: str = "ssh", *, user: str = "me", uv_cache: bool = False) -> Fleet:
+            key = (count, kind, user, uv_cache)
+            if key not in made:
+                made[key] = make(count, kind, user=user, uv_cache=uv_cache)
+            return made[key]
+
+        yield shared

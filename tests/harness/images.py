@@ -1,0 +1,221 @@
+"""Debian images for tests: debootstrap from the machine's own mirror, then one small recipe a kind of host.
+
+No registry is asked: the machines this runs on may reach a Debian mirror and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+from docker.errors import BuildError, ImageNotFound
+
+from harness.engine import Unavailable
+from harness.places import cache_folder, locked
+
+FRESH_S = 7 * 86400
+"""Older images are made again: their package lists name files that mirrors have dropped by then."""
+
+TRUST = {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
+TRUST |= {"PIP_CERT": TRUST["SSL_CERT_FILE"], "REQUESTS_CA_BUNDLE": TRUST["SSL_CERT_FILE"]}
+"""What the administrator of a network that inspects TLS sets on each machine: pip, uv and requests have own roots."""
+
+ROOTFS_VERSION = "1"
+"""Count up when the root file system is made in another way."""
+
+_INSTALL = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends"
+
+# Host keys and root's and me's authorized_keys are put in when a host is made: hosts of one image must not share a key.
+# "me" has no password ("*" forbids one, where "!" would lock the account for keys too).
+_SSHD = """\
+FROM {base}
+RUN {install} openssh-server sudo ca-certificates procps {packages} \\
+ && rm -f /etc/ssh/ssh_host_* \\
+ && mkdir -p /run/sshd \\
+ && useradd --create-home --shell /bin/bash --password '*' me \\
+ && install -d -m 700 -o me -g me /home/me/.ssh \\
+ && install -d -m 700 /root/.ssh \\
+ && echo 'me ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/me \\
+ && echo 'Defaults env_keep += "{trust}"' >> /etc/sudoers.d/me && chmod 440 /etc/sudoers.d/me
+"""
+_SSHD_ALONE = """\
+CMD ["/usr/sbin/sshd", "-D", "-e"]
+"""
+_SYSTEMD = """\
+RUN systemctl mask getty.target systemd-logind.service systemd-timesyncd.service apt-daily.timer \\
+        apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer
+STOPSIGNAL SIGRTMIN+3
+CMD ["/lib/systemd/systemd"]
+"""
+
+RECIPES = {
+    "bare": 'FROM {base}\nCMD ["sleep", "infinity"]\n',
+    "ssh": _SSHD.replace("{packages}", "python3") + _SSHD_ALONE,
+    "ssh-nopython": _SSHD.replace("{packages}", "") + _SSHD_ALONE,
+    "systemd": _SSHD.replace("{packages}", "python3 systemd-sysv dbus libpam-systemd") + _SYSTEMD,
+}
+"""bare: what debootstrap gives (sh, apt; no Python, no sshd). ssh: sshd alone, Python, the user me with sudo.
+ssh-nopython: the same less Python. systemd: as ssh, with systemd as its init."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """What this machine runs and where it gets it from."""
+
+    id: str
+    codename: str
+    mirror: str
+    sources: tuple[str, ...]
+    """Lines for sources.list."""
+
+    @classmethod
+    def of_this_machine(cls) -> Distribution:
+        release = platform.freedesktop_os_release()
+        codename = release.get("VERSION_CODENAME", "")
+        if shutil.which("apt-get") is None or not codename:
+            raise Unavailable("test hosts are made with debootstrap, and this machine is not a Debian or Ubuntu")
+        rows = _apt_sources(codename)
+        mirror = next((uri for uri, suite, component in rows if (suite, component) == (codename, "main")), None)
+        if mirror is None:
+            raise Unavailable(f"apt is not configured with a mirror of {codename} main (run apt-get update?)")
+        sources = tuple(f"deb {uri} {suite} {component}" for uri, suite, component in rows)
+        return cls(id=release["ID"], codename=codename, mirror=mirror, sources=sources)
+
+
+def _apt_sources(codename: str) -> list[tuple[str, str, str]]:
+    """(address, suite, component) of this release's package lists, as apt itself reads its configuration."""
+    words = "$(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)"
+    out = subprocess.run(["apt-get", "indextargets", "--format", words], capture_output=True, text=True, check=True)
+    rows = {tuple(line.split()) for line in out.stdout.splitlines()}
+    found = [(row[1], row[2], row[3]) for row in rows if len(row) == 4 and row[0] == "Packages"]
+    return sorted(row for row in found if row[1] == codename or row[1].startswith(f"{codename}-"))
+
+
+class Images:
+    """The images of one engine. Made once, kept as files in the cache folder."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._client = client
+
+    def tag(self, kind: str) -> str:
+        """Tag of an image of this kind, which is then in the engine. Raises Unavailable where it cannot be made."""
+        distribution = Distribution.of_this_machine()
+        base = _key(ROOTFS_VERSION, *distribution.sources, platform.machine(), *_trusted().values())
+        rootfs = f"provision-tests/rootfs:{base}"
+        tag = f"provision-tests/{kind}:{_key(base, RECIPES[kind])}"
+        if not self._has(tag):
+            with locked("images"):
+                self._bring(tag, kind, rootfs, distribution)
+        return tag
+
+    def _has(self, tag: str) -> bool:
+        try:
+            self._client.images.get(tag)
+        except ImageNotFound:
+            return False
+        return True
+
+    def _bring(self, tag: str, kind: str, rootfs: str, distribution: Distribution) -> None:
+        """From the engine, the cache, or nothing at all."""
+        if self._has(tag) or self._load(tag):
+            return
+        if not (self._has(rootfs) or self._load(rootfs)):
+            with tempfile.TemporaryDirectory(prefix="provision-tests-") as folder:
+                _debootstrap(Path(folder) / "root", distribution)
+                _import(self._client, Path(folder) / "root", rootfs)
+            self._save(rootfs)
+        self._build(tag, RECIPES[kind].format(base=rootfs, install=_INSTALL, trust=" ".join(TRUST)))
+        self._save(tag)
+
+    def _build(self, tag: str, recipe: str) -> None:
+        try:
+            self._client.images.build(fileobj=io.BytesIO(recipe.encode()), tag=tag, rm=True, forcerm=True)
+        except BuildError as error:
+            said = "".join(str(line.get("stream") or line.get("error") or "") for line in error.build_log)
+            raise RuntimeError(f"the image {tag} cannot be built:\n{said[-3000:]}") from error
+
+    def _load(self, tag: str) -> bool:
+        path = _cached(tag)
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime < FRESH_S:
+                with path.open("rb") as file:
+                    self._client.images.load(file)
+                return True
+        return False
+
+    def _save(self, tag: str) -> None:
+        path = _cached(tag)
+        path.parent.mkdir(exist_ok=True)
+        for old in path.parent.glob("*.tar"):
+            if time.time() - old.stat().st_mtime > FRESH_S:
+                old.unlink(missing_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as file:
+            for chunk in self._client.api.get_image(tag):
+                file.write(chunk)
+        part.replace(path)
+
+
+def _cached(tag: str) -> Path:
+    return cache_folder() / "images" / (tag.rpartition("/")[2].replace(":", "-") + ".tar")
+
+
+def _key(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:16]
+
+
+def _trusted() -> dict[str, bytes]:
+    """Files that make a host trust what this machine trusts, by path: the bundle, and where it is remade from."""
+    bundle = Path(os.environ.get("SSL_CERT_FILE") or TRUST["SSL_CERT_FILE"])
+    if not bundle.is_file():
+        return {}
+    local = sorted(Path("/usr/local/share/ca-certificates").glob("**/*.crt"))
+    return {TRUST["SSL_CERT_FILE"]: bundle.read_bytes()} | {str(path): path.read_bytes() for path in local}
+
+
+def _debootstrap(root: Path, distribution: Distribution) -> None:
+    program = shutil.which("debootstrap", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if program is None:
+        raise Unavailable("debootstrap is not installed, and it makes the test hosts' image")
+    if os.getuid() != 0:
+        raise Unavailable("making the test hosts' image with debootstrap needs root")
+    argv = [program, "--variant=minbase", distribution.codename, str(root), distribution.mirror]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        log = root / "debootstrap" / "debootstrap.log"
+        more = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+        raise RuntimeError(f"debootstrap failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}\n{more}")
+    (root / "etc/apt/sources.list").write_text("\n".join(distribution.sources) + "\n")
+    for path, content in _trusted().items():
+        file = root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    # read by PAM, so that logins over SSH and sudo have it as well as `docker exec`
+    (root / "etc/environment").write_text("".join(f"{name}={value}\n" for name, value in TRUST.items()))
+    for package in (root / "var/cache/apt/archives").glob("*.deb"):
+        package.unlink()
+
+
+def _import(client: docker.DockerClient, root: Path, tag: str) -> None:
+    with tempfile.TemporaryFile() as archive:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(root, arcname=".")
+        archive.seek(0)
+        repository, _, name = tag.partition(":")
+        changes = [f"ENV {key}={value}" for key, value in TRUST.items()]
+        client.api.import_image_from_data(archive, repository=repository, tag=name, changes=changes)
