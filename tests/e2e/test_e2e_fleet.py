@@ -102,11 +102,8 @@ def test_a_second_run_that_will_not_wait_says_who_holds_the_lock(session_fleet: 
     made = session_fleet(2)
     host = made.hosts[0]
     up(made, host.target, "--no-verify", "--name", "held")
-    holder = subprocess.Popen(
-        made.ssh_argv(host, f"flock {ENVS}/held/lock sleep 30") if hasattr(made, "ssh_argv")
-        else ["ssh", host.target.split(":")[0], f"flock {ENVS}/held/lock sleep 30"],
-        env=made.environment(), stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    hold = ["ssh", "-p", str(host.port), f"{host.user}@{host.address}", f"flock {ENVS}/held/lock sleep 30"]
+    holder = subprocess.Popen(hold, env=made.environment(), stdin=subprocess.DEVNULL)
     try:
         time.sleep(2)
         report = up(made, host.target, "--name", "held", "--no-verify", "--with", "six", "--lock-timeout", "1", code=5)
