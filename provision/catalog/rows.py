@@ -9,18 +9,19 @@ TOML has no null: for a field that may be None, "" means None. A field with a de
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from provision.errors import CatalogBroken, Explanation
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ImportError:  # Python 3.10
+else:
     import tomli as tomllib
 
 T = TypeVar("T")
@@ -39,22 +40,32 @@ class _Wrong(Exception):
         self.path = path
 
 
-def table(name: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """The TOML table ``name`` ("cuda.toml"). Raises CatalogBroken where it is missing or is not TOML."""
+def table(name: str, folder: Path = FOLDER, keys: Iterable[str] | None = None) -> dict[str, Any]:
+    """The TOML table ``name`` ("cuda.toml"), with no top-level key but ``keys`` where they are given.
+
+    Raises CatalogBroken where it is missing, is not TOML or has another key.
+    """
     path = folder / name
     try:
         with path.open("rb") as file:
-            return tomllib.load(file)
+            content: dict[str, Any] = tomllib.load(file)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogBroken(
             what=f"the catalog's table {name} cannot be read", why=f"{path}: {error}", hint=HINT
         ) from None
+    if keys is not None and (unknown := content.keys() - set(keys)):
+        raise CatalogBroken(
+            what=f"the catalog's table {name} has an unknown part",
+            why=f"{name}: the key {sorted(unknown)[0]!r} is unknown (known: {', '.join(sorted(keys))})",
+            hint=HINT,
+        )
+    return content
 
 
 def make(kind: type[T], row: Any, file: str, place: str) -> T:
     """``row`` as a ``kind``. Raises CatalogBroken naming ``file``, ``place`` ("[[cuda]] 3") and the key."""
     try:
-        return typing.cast("T", _reader(kind)(row))
+        return typing.cast("T", _reader(typing.cast("Any", kind))(row))
     except _Wrong as wrong:
         raise _broken(wrong, row, file, place) from None
 

@@ -36,6 +36,8 @@ class WheelBuild:
     """"sm_80" is SASS, "compute_90" is PTX."""
     driver_minimum: str | None = None
     confidence: Confidence = "documented"
+    pythons: tuple[str, ...] = ()
+    """Interpreters of this build where they are fewer than the release's; empty means the same."""
     glibc: str | None = None
     """Floor of this build's wheels where it differs from the release's."""
     broken_points: tuple[str, ...] = ()
@@ -142,6 +144,11 @@ class CudnnRelease:
     compute_capability_min: str | None
     soname: str | None
     source: tuple[str, ...]
+    last: str | None = None
+    """The row stands for ``version`` to this one."""
+    pip: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
+    """SASS in its libraries, where their headers were read."""
     notes: str = ""
 
 
@@ -161,6 +168,7 @@ class DriverBranch:
     """Month of its end of life, "June 2028"; empty where no page says."""
     open_modules: str = ""
     """What the branch does about the open kernel modules, in the table's words."""
+    min_kernel: str = ""
     notes: str = ""
 
 
@@ -247,6 +255,33 @@ class GpuFormats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuArchitecture:
+    """The toolkits and driver branches that serve these compute capabilities; None where they go on."""
+
+    name: str
+    compute_capabilities: tuple[str, ...]
+    first_toolkit: str
+    last_toolkit: str | None
+    last_driver_branch: str | None
+    source: tuple[str, ...]
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenModules:
+    """Which GPUs need, and which refuse, the open kernel modules."""
+
+    default_from: str
+    """First driver branch where they are the default on Turing and newer."""
+    required_for: tuple[str, ...]
+    proprietary_needed_for: tuple[str, ...]
+    refusal_message: str
+    """What the kernel log says on a GPU that they refuse."""
+    source: tuple[str, ...]
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRules:
     """Where compiled kernels run, beyond "same major, equal or higher minor"."""
 
@@ -273,7 +308,9 @@ class Catalog:
     microarchitectures: tuple[Microarchitecture, ...] = ()
     rejected_options: tuple[RejectedOption, ...] = ()
     formats: tuple[GpuFormats, ...] = ()
+    gpu_architectures: tuple[GpuArchitecture, ...] = ()
     kernel_rules: KernelRules | None = None
+    open_modules: OpenModules | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names of the frameworks: "tf" is "tensorflow"."""
 

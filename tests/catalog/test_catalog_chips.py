@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def test_every_chip_row_has_a_source() -> None:
 def test_device_ranges_are_ordered_and_apart() -> None:
     ranges = chips().ranges
     assert all(found.first <= found.last for found in ranges)
-    assert all(before.last < after.first for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before.last < after.first for before, after in itertools.pairwise(ranges))
 
 
 def test_ranges_and_rules_agree_on_architectures() -> None:

@@ -1,0 +1,67 @@
+"""All tables into one Catalog: which file holds which rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from provision.catalog.load import read_chips
+from provision.catalog.releases import framework_releases
+from provision.catalog.rows import FOLDER, make, make_all, table
+from provision.model.catalog import (
+    Catalog,
+    CudaRelease,
+    CudnnRelease,
+    DriverBranch,
+    GpuArchitecture,
+    GpuFormats,
+    KernelRules,
+    OpenModules,
+    Pin,
+    Release,
+)
+
+FRAMEWORKS = ("tensorflow.toml", "pytorch.toml")
+"""In the order that messages list them; the first is what a request without a framework gets."""
+
+ROWS: dict[str, tuple[str, str, type[Any]]] = {
+    "pins": ("pins.toml", "pin", Pin),
+    "cuda": ("cuda.toml", "cuda", CudaRelease),
+    "gpu_architectures": ("cuda.toml", "architecture", GpuArchitecture),
+    "cudnn": ("cudnn.toml", "cudnn", CudnnRelease),
+    "branches": ("drivers.toml", "branch", DriverBranch),
+    "formats": ("formats.toml", "formats", GpuFormats),
+}
+"""By field of Catalog: the file, the name of its [[rows]], and what a row becomes."""
+
+SINGLES = {"cuda.toml": ("kernel_rules",), "drivers.toml": ("architectures", "open_modules")}
+"""By file: its parts that are not [[rows]]."""
+
+
+def read(folder: Path = FOLDER) -> Catalog:
+    """Raises CatalogBroken where a table or a row is not as it should be."""
+    files = {name: table(name, folder, _keys(name)) for name in sorted({file for file, _, _ in ROWS.values()})}
+    rows: dict[str, Any] = {
+        field: make_all(kind, files[file].get(key), file, key) for field, (file, key, kind) in ROWS.items()
+    }
+    releases: list[Release] = []
+    aliases: dict[str, str] = {}
+    for name in FRAMEWORKS:
+        found, others = framework_releases(name, folder)
+        releases += found
+        aliases |= dict.fromkeys(others, found[0].framework)
+    cuda, drivers = files["cuda.toml"], files["drivers.toml"]
+    return Catalog(
+        **rows,
+        releases=tuple(releases),
+        aliases=aliases,
+        architectures=make(tuple[str, ...], drivers.get("architectures"), "drivers.toml", "architectures"),
+        kernel_rules=make(KernelRules, cuda.get("kernel_rules"), "cuda.toml", "[kernel_rules]"),
+        open_modules=make(OpenModules, drivers.get("open_modules"), "drivers.toml", "[open_modules]"),
+        chips=read_chips(folder),
+        compiler_flags=(),
+    )
+
+
+def _keys(name: str) -> list[str]:
+    return [key for file, key, _ in ROWS.values() if file == name] + list(SINGLES.get(name, ()))
