@@ -1,0 +1,127 @@
+"""States current and absent: which generation is in use, and what goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils import provision_generations as generations
+from ansible.module_utils.provision_failure import Failure
+from ansible.module_utils.provision_files import point, remove_if_empty, remove_tree
+from ansible.module_utils.provision_install import owner, remove_generation
+from ansible.module_utils.provision_layout import Layout
+from ansible.module_utils.provision_lock import locked
+from ansible.module_utils.provision_progress import Progress
+
+Result = dict  # of str: any
+
+
+def current(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> Result:
+    """Generation ``params["generation"]`` is the one in use."""
+    return _switch(layout, params, progress, params["generation"], check_mode)
+
+
+def previous(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> Result:
+    """The newest verified generation before the one in use is the one in use."""
+    return _switch(layout, params, progress, None, check_mode)
+
+
+def _switch(
+    layout: Layout, params: Mapping[str, Any], progress: Progress, number: int | None, check_mode: bool
+) -> Result:
+    name = params["name"]
+    environment = layout.environment(name)
+    if check_mode:
+        return _switched(environment, name, number, check_mode=True)
+    with locked(
+        environment / "lock", name, owner(params), params["lock_timeout_s"], lambda who: progress.say(f"waiting: {who}")
+    ):
+        return _switched(environment, name, number, check_mode=False)
+
+
+def _switched(environment: Path, name: str, number: int | None, *, check_mode: bool) -> Result:
+    there = generations.all_found(environment)
+    before = generations.current_number(environment)
+    if check_mode and number is not None and all(one.number != number for one in there):
+        to, verified = number, False  # the run that this one predicts would have made it
+    else:
+        target = (
+            generations.rollback_target(there, before, name)
+            if number is None
+            else generations.chosen(there, number, name)
+        )
+        to, verified = target.number, target.verified
+    if before != to and not check_mode:
+        point(environment / "current", f"generations/{to}")
+    return {
+        "changed": before != to,
+        "name": name,
+        "path": str(environment),
+        "generation": to,
+        "previous": before,
+        "verified": verified,
+        "activate": str(environment / "current" / "activate"),
+    }
+
+
+def absent(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> Result:
+    """The environment, or one generation of it, is not there."""
+    name, number = params["name"], params["generation"] or None
+    environment = layout.environment(name)
+    answer: Result = {"name": name, "path": str(environment), "generation": number, "changed": False, "removed": []}
+    if not check_mode:
+        _finish_removals(layout)
+    if not environment.is_dir():
+        return answer
+    if check_mode:
+        going = _going(environment, name, number)
+        return {**answer, "changed": number is None or bool(going), "removed": [one.number for one in going]}
+    with locked(
+        environment / "lock", name, owner(params), params["lock_timeout_s"], lambda who: progress.say(f"waiting: {who}")
+    ):
+        going = _going(environment, name, number)
+        removed = [one.number for one in going]
+        progress.say(f"removing {name}")
+        if number is None:
+            # out of sight in one step, so that a removal that is killed leaves no half of an environment
+            grave = layout.environments / f".removed-{name}-{os.getpid()}"
+            environment.replace(grave)
+            remove_tree(grave)
+            remove_if_empty(layout.environments)
+        else:
+            for one in going:
+                remove_generation(one.path)
+        return {**answer, "changed": number is None or bool(removed), "removed": removed}
+
+
+def _going(environment: Path, name: str, number: int | None) -> Sequence[generations.Found]:
+    """What is to be removed. Raises Failure for the current generation alone, and for what a process runs from."""
+    there = generations.all_found(environment)
+    if number is not None and number == generations.current_number(environment):
+        raise Failure(
+            "refused",
+            f"generation {number} of environment {name} is the current one and stays",
+            "removing it would leave the environment without a working generation",
+            "roll back first (`provision env rollback`), or remove the whole environment",
+        )
+    going = there if number is None else [one for one in there if one.number == number]
+    for one in going:
+        users = generations.users_of(one.path)
+        if users:
+            raise Failure(
+                "refused",
+                f"generation {one.number} of environment {name} is in use and stays",
+                f"these processes run from it: {', '.join(map(str, users))}",
+                "wait until they have ended, or stop them, and run the same command again",
+            )
+    return going
+
+
+def _finish_removals(layout: Layout) -> None:
+    """What removals that were killed have left."""
+    for grave in sorted(layout.environments.glob(".removed-*")):
+        with contextlib.suppress(OSError):  # another removal may be at it right now
+            remove_tree(grave)
