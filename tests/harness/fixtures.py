@@ -8,10 +8,11 @@ from contextlib import ExitStack
 import pytest
 
 from harness.addresses import Addresses
-from harness.engine import Engine, Unavailable, connect
+from harness.boxes import Box
+from harness.engine import LABEL, Engine, Unavailable, connect
 from harness.fleet import Fleet, Fleets
 from harness.images import Images
-from harness.places import Run
+from harness.places import RUN, Run
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +46,22 @@ def debian_image(engine: Engine) -> Callable[[str], str]:
             pytest.skip(str(reason))
 
     return tag
+
+
+@pytest.fixture
+def box(engine: Engine, debian_image: Callable[[str], str]) -> Iterator[Callable[..., Box]]:
+    """box(kind="bare", network=True): a container without SSH, gone after the test."""
+    with ExitStack() as undo:
+
+        def make(kind: str = "bare", *, network: bool = True) -> Box:
+            container = engine.client.containers.create(
+                debian_image(kind), ["sleep", "infinity"], labels={LABEL: RUN}, network_disabled=not network
+            )
+            undo.callback(container.remove, force=True, v=True)
+            container.start()
+            return Box(container=container)
+
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 from docker.models.containers import Container
 
 from harness.addresses import Addresses
+from harness.boxes import Box, archive
 from harness.engine import LABEL, Engine
 from harness.images import Images
 from harness.places import RUN, cache_folder, without_pins
@@ -30,27 +29,15 @@ READY_TIMEOUT_S = 60.0
 SSH_PROGRAMS = ("ssh", "scp", "sftp")
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    status: int
-    text: str
-    """stdout and stderr together."""
-
-    def check(self) -> str:
-        assert self.status == 0, f"exit {self.status}: {self.text}"
-        return self.text
-
-
-@dataclass(slots=True)
-class Host:
+@dataclass(slots=True, kw_only=True)
+class Host(Box):
     """One host: a container that answers at ``address``:``port`` with a host key of its own."""
 
     name: str
     address: str
     port: int
     user: str
-    fleet: Fleet
-    container: Container = field(repr=False)
+    fleet: Fleet = field(repr=False)
 
     @property
     def target(self) -> str:
@@ -65,29 +52,10 @@ class Host:
     def key(self) -> Path:
         return self.fleet.key
 
-    def exec(self, argv: Sequence[str], user: str = "root", environment: Mapping[str, str] | None = None) -> Output:
-        """Run ``argv`` there without SSH."""
-        home = {"HOME": "/root" if user == "root" else f"/home/{user}"}
-        result = self.container.exec_run(list(argv), user=user, environment={**home, **(environment or {})})
-        return Output(int(result.exit_code), result.output.decode(errors="replace"))
-
-    def sh(self, script: str, user: str = "root") -> str:
-        """The output of a shell script run there without SSH; it must succeed."""
-        return self.exec(["sh", "-ec", script], user=user).check()
-
     def ssh(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a remote command as a user would: `ssh me@address WORDS`."""
         argv = ["ssh", "-o", "BatchMode=yes", "-p", str(self.port), f"{self.user}@{self.address}", *words]
         return self.fleet.run(argv, timeout_s=timeout_s)
-
-    def write(self, path: str, content: bytes, mode: int = 0o644, owner: int = 0) -> None:
-        """Put a file there; folders on the way must exist."""
-        self.container.put_archive("/", _archive({path: (content, mode, owner)}))
-
-    def processes(self) -> list[str]:
-        """Command lines of everything that runs there, sshd's own and this question left out."""
-        lines = self.exec(["ps", "-eo", "args", "--no-headers"]).check().splitlines()
-        return [line.strip() for line in lines if "sshd" not in line and not line.startswith("ps ")]
 
     def stop(self) -> None:
         """Switch it off: connections are refused."""
@@ -255,9 +223,9 @@ class Fleets:
 
         address = self._addresses.take()
         container = create(address)
-        container.put_archive("/", _archive(files))
+        container.put_archive("/", archive(files))
         fleet.trust(address, port, public)
-        return Host(name, address, port, user, fleet, container)
+        return Host(name=name, address=address, port=port, user=user, fleet=fleet, container=container)
 
 
 def _systemd_volumes() -> list[str]:
@@ -287,17 +255,6 @@ def _uv_cache() -> Path:
 def _keygen(path: Path) -> None:
     argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "provision-tests", "-f", str(path)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-
-
-def _archive(files: Mapping[str, tuple[bytes, int, int]]) -> bytes:
-    """A tar of {path: (content, mode, owner)}, rooted at "/"."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for path, (content, mode, owner) in files.items():
-            entry = tarfile.TarInfo(path.lstrip("/"))
-            entry.size, entry.mode, entry.uid, entry.gid = len(content), mode, owner, owner
-            tar.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
 
 
 def _greeting(address: str, port: int) -> bytes:
