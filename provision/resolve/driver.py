@@ -1,0 +1,271 @@
+"""The NVIDIA driver: whether one can be put here at all, which branch drives every GPU, and which module it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from provision.errors import NoStackFits, UsageError
+from provision.model.catalog import Catalog, DriverBranch
+from provision.model.facts import Facts
+from provision.model.plan import Objection
+from provision.model.request import Request
+from provision.model.versions import ComputeCapability, Dotted
+from provision.resolve.overrides import with_driver
+from provision.resolve.targets import Target, chip_of, integrated, name_all, targets
+
+Module = Literal["open", "proprietary"]
+
+GSP_FROM = ComputeCapability(7, 5)
+"""The open modules need the GSP that Turing was the first to have."""
+OPEN_ONLY_FROM = ComputeCapability(10, 0)
+"""Blackwell and newer run with the open modules only."""
+OPEN_DEFAULT_FROM = 560
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverOption:
+    """One way the driver could be, and the facts as they are then."""
+
+    facts: Facts
+    action: Literal["none", "install", "upgrade"]
+    version: str | None
+    branch: str | None
+    module: Module | None
+    source: str = ""
+
+
+def options(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverOption, ...]:
+    """The ways to try, in order. A working driver comes first unless another was asked for.
+
+    Raises UsageError for a branch that the catalog lacks, NoStackFits where the asked driver cannot be had here.
+    """
+    now = _current(facts)
+    if request.device == "cpu" or not any(target.gpu for target in targets(facts, request)):
+        return (now,)
+    problem = installation_problem(facts, request, catalog)
+    if request.driver != "keep":
+        return (_asked(now, problem, request, catalog),)
+    other = None if problem else _replacement(now, supported_branch(facts, request, catalog), request)
+    if facts.driver.state != "working":
+        return (other or now,)
+    newer = other if other and other.version and _newer(other.version, facts.driver.version) else None
+    return (now, newer) if newer else (now,)
+
+
+def _newer(version: str, than: str | None) -> bool:
+    return than is None or Dotted(version) > Dotted(than)
+
+
+def _current(facts: Facts) -> DriverOption:
+    working = facts.driver.state == "working"
+    version = facts.driver.version if working else None
+    return DriverOption(
+        facts=facts,
+        action="none",
+        version=version,
+        branch=branch_of(version),
+        module=facts.driver.module if working else None,
+    )
+
+
+def branch_of(version: str | None) -> str | None:
+    return None if version is None else version.split(".")[0]
+
+
+def _asked(now: DriverOption, problem: Objection | None, request: Request, catalog: Catalog) -> DriverOption:
+    """The driver that ``--driver`` names."""
+    facts = now.facts
+    if problem is not None:
+        raise NoStackFits(what=f"--driver {request.driver} cannot be done here", why=problem.why, hint=problem.hint)
+    kinds: dict[str, Callable[[DriverBranch], bool]] = {
+        "newest": lambda row: row.supported,
+        "prod": lambda row: row.kind == "production",
+        "lts": lambda row: row.kind == "lts",
+    }
+    test = kinds.get(request.driver)
+    row = _named(request.driver, catalog) if test is None else _newest(facts, request, catalog, test)
+    if row is None or row not in serving(facts, request, catalog):
+        raise NoStackFits(
+            what=f"no driver branch {request.driver} drives every GPU here",
+            why=f"the box has {name_all(targets(facts, request))}; {branches_text(facts, request, catalog)}",
+            hint="--driver newest takes the newest supported branch that drives them all",
+        )
+    exact = request.driver if "." in request.driver else None
+    if exact is None and now.version is not None:
+        same = now.branch == row.branch
+        newer = request.driver == "newest" and Dotted(now.version) > Dotted(row.newest_seen or row.branch)
+        if same or newer:
+            return now
+    option = _replacement(now, row, request, version=exact)
+    return now if option is None or option.version == now.version else option
+
+
+def _named(text: str, catalog: Catalog) -> DriverBranch:
+    row = next((row for row in catalog.branches if row.branch == branch_of(text)), None)
+    if row is None:
+        known = sorted((row.branch for row in catalog.branches), key=Dotted)
+        raise UsageError(
+            what=f"unknown driver branch {branch_of(text)}",
+            why=f"the catalog has {', '.join(known)}",
+            hint="--driver newest, prod or lts choose one for this box",
+        )
+    return row
+
+
+def _replacement(
+    now: DriverOption, row: DriverBranch | None, request: Request, version: str | None = None
+) -> DriverOption | None:
+    if row is None:
+        return None
+    version = version or row.newest_seen or row.branch
+    return DriverOption(
+        facts=replace(now.facts, driver=with_driver(now.facts.driver, version)),
+        action="upgrade" if now.version is not None else "install",
+        version=version,
+        branch=row.branch,
+        module=module_for(row, now.facts, request),
+        source="; ".join(row.source[:1]),
+    )
+
+
+def supported_branch(facts: Facts, request: Request, catalog: Catalog) -> DriverBranch | None:
+    """The newest branch that still gets fixes (or is the last for old cards) and drives every GPU here."""
+    return _newest(facts, request, catalog, lambda row: row.supported)
+
+
+def _newest(
+    facts: Facts, request: Request, catalog: Catalog, test: Callable[[DriverBranch], bool]
+) -> DriverBranch | None:
+    found = [row for row in serving(facts, request, catalog) if test(row) and row.newest_seen]
+    return max(found, key=lambda row: Dotted(row.branch), default=None)
+
+
+def serving(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverBranch, ...]:
+    """The branches that drive every GPU that is to be used."""
+    here = [target for target in targets(facts, request) if target.gpu]
+    return tuple(row for row in catalog.branches if all(_branch_drives(row, target, catalog) for target in here))
+
+
+def drives(version: str, target: Target, catalog: Catalog) -> bool:
+    """Whether the driver drives the GPU. A GPU that the driver itself reported is old enough for it, whatever the
+    table says of its newest architecture, which names families and no chips."""
+    row = next((row for row in catalog.branches if row.branch == branch_of(version)), None)
+    if target.gpu is None:
+        return True
+    if not _not_too_new(Dotted(version).major, target, catalog):
+        return False
+    return row is None or target.gpu.source != "pci" or _branch_drives(row, target, catalog)
+
+
+def _not_too_new(branch: int, target: Target, catalog: Catalog) -> bool:
+    chip = chip_of(target, catalog)
+    return chip is None or chip.last_driver_branch is None or branch <= Dotted(chip.last_driver_branch).major
+
+
+def _branch_drives(row: DriverBranch, target: Target, catalog: Catalog) -> bool:
+    if not _not_too_new(Dotted(row.branch).major, target, catalog):
+        return False
+    age = _age(_architecture(target, catalog), catalog)
+    oldest, newest = _age(row.oldest_architecture, catalog), _age(row.newest_architecture, catalog)
+    if age is None:
+        return True
+    return (oldest is None or oldest <= age) and (newest is None or age <= newest)
+
+
+def _architecture(target: Target, catalog: Catalog) -> str | None:
+    chip = chip_of(target, catalog)
+    if chip is not None:
+        return chip.architecture
+    return target.gpu.architecture if target.gpu else None
+
+
+def _age(architecture: str | None, catalog: Catalog) -> int | None:
+    """Place in the order of architectures, None where it is not in it."""
+    return catalog.architectures.index(architecture) if architecture in catalog.architectures else None
+
+
+def module_for(row: DriverBranch, facts: Facts, request: Request) -> Module:
+    found = _capabilities(facts, request)
+    if any(each < GSP_FROM for each in found):
+        return "proprietary"
+    newest_needs = any(each >= OPEN_ONLY_FROM for each in found)
+    grace_hopper = facts.cpu.arch == "aarch64" and any(each.major == 9 for each in found)
+    default = Dotted(row.branch).major >= OPEN_DEFAULT_FROM
+    return "open" if default or newest_needs or grace_hopper else "proprietary"
+
+
+def _capabilities(facts: Facts, request: Request) -> list[ComputeCapability]:
+    return [target.capability for target in targets(facts, request) if target.gpu and target.capability]
+
+
+def installation_problem(facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    """Why no driver can or may be installed here; None where one can be."""
+    place = _place_problem(facts, request)
+    if place is not None:
+        return place
+    conflict = driver_conflict(facts, request)
+    if conflict is not None:
+        return conflict
+    if supported_branch(facts, request, catalog) is None:
+        return Objection(
+            what="no driver drives every GPU here",
+            why=f"the box has {name_all(targets(facts, request))}; {branches_text(facts, request, catalog)}",
+            hint=_one_generation(facts, request),
+        )
+    return None
+
+
+def _place_problem(facts: Facts, request: Request) -> Objection | None:
+    state = f"the driver here is {facts.driver.state}" + (f" ({facts.driver.detail})" if facts.driver.detail else "")
+    if facts.system.wsl:
+        return Objection(
+            what="no working NVIDIA driver in WSL2",
+            why=f"{state}; in WSL2 the driver is that of Windows, and a Linux driver would overwrite its libraries",
+            hint="install or update the NVIDIA driver on Windows, then `wsl --shutdown`",
+        )
+    if facts.system.container:
+        return Objection(
+            what="no working NVIDIA driver in this container",
+            why=f"{state}; the kernel and its driver belong to the container's host",
+            hint="install the driver and the NVIDIA Container Toolkit on the host, and start with --gpus all",
+        )
+    if any(integrated(target) for target in targets(facts, request)):
+        return Objection(
+            what="the driver of this board comes with its own system",
+            why=f"{state}; {name_all(targets(facts, request))} is part of the board's processor",
+            hint="install or update the board's own system (JetPack, DGX OS)",
+        )
+    return None
+
+
+def driver_conflict(facts: Facts, request: Request) -> Objection | None:
+    """GPUs that need opposite kernel modules: neither module drives both."""
+    here = [target for target in targets(facts, request) if target.gpu and target.capability]
+    old = tuple(target for target in here if target.capability and target.capability < GSP_FROM)
+    new = tuple(target for target in here if target.capability and target.capability >= OPEN_ONLY_FROM)
+    if not old or not new:
+        return None
+    return Objection(
+        what="no driver drives both generations of GPU in this box",
+        why=f"{name_all(new)} runs with the open kernel modules only, and they refuse {name_all(old)}",
+        hint=_one_generation(facts, request),
+    )
+
+
+def _one_generation(facts: Facts, request: Request) -> str:
+    newest = max((each.capability for each in targets(facts, request) if each.capability), default=None)
+    leave = f"leave the others unused with --cuda-compute-capabilities {newest}, " if newest else ""
+    return f"{leave}take one generation out, or use --device cpu"
+
+
+def branches_text(facts: Facts, request: Request, catalog: Catalog) -> str:
+    """Which branches each GPU can have, for messages."""
+    parts = []
+    for target in dict.fromkeys(replace(each, gpu=each.gpu) for each in targets(facts, request)):
+        rows = [row.branch for row in catalog.branches if _branch_drives(row, target, catalog)]
+        last = max(rows, key=Dotted, default=None)
+        text = f"{target.label}: {min(rows, key=Dotted)} to {last}" if rows else f"{target.label}: none"
+        parts.append(text)
+    return "driver branches: " + "; ".join(dict.fromkeys(parts))

@@ -1,0 +1,289 @@
+"""Why this stack, in plain words: one sentence a rule, each with where it comes from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from provision.model.catalog import Catalog
+from provision.model.facts import Facts
+from provision.model.plan import Reason
+from provision.model.request import Request
+from provision.resolve.candidates import driver_needed, jit_capabilities, system_pythons
+from provision.resolve.pins import pins
+from provision.resolve.solve import Judged, Solution, wanted_of
+from provision.resolve.targets import left_out, name_all, served_by, targets
+
+MINOR_COMPATIBILITY = "docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html"
+FASTER_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile")
+"""What a build for this CPU could use beyond the wheel's own baseline."""
+ONEDNN_ON = ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
+"""CPUs on which TensorFlow 2.9 and newer switches oneDNN on by itself (tensorflow/core/util/port.cc)."""
+
+
+def reasons(solution: Solution, facts: Facts, request: Request, catalog: Catalog) -> tuple[Reason, ...]:
+    found = [
+        *_device(solution, facts, request),
+        *_driver(solution, facts, request),
+        *_frameworks(solution, facts, request, catalog),
+        *_python(solution, facts, request),
+        *_together(solution, request),
+        *_unknown(solution, facts),
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _device(solution: Solution, facts: Facts, request: Request) -> Iterator[Reason]:
+    on_gpu = any(each.candidate.build.device == "cuda" for each in solution.chosen)
+    if on_gpu:
+        yield Reason(rule="device", text=f"CUDA, because this host has {name_all(targets(facts, request))}")
+        unused = left_out(facts, request)
+        if unused:
+            yield Reason(
+                rule="device.unused",
+                text=f"{name_all(unused)} stays unused: --cuda-compute-capabilities asks for others",
+            )
+    elif request.device == "cpu":
+        yield Reason(rule="device", text="the CPU, because --device cpu asks for it")
+    elif not facts.gpus:
+        yield Reason(rule="device", text="the CPU, because no NVIDIA GPU was found on this host")
+    elif solution.gpus_left_out:
+        yield Reason(rule="device.left_out", text=_left_out(solution, facts, request))
+
+
+def _left_out(solution: Solution, facts: Facts, request: Request) -> str:
+    nearest = min(
+        (each for row in solution.judged for each in row if each.candidate.build.device == "cuda" and each.objections),
+        key=lambda each: (len(each.objections), each.candidate.source),
+        default=None,
+    )
+    why = f": {nearest.candidate}: {nearest.objections[0][1].what}" if nearest else ""
+    hint = f" ({nearest.objections[0][1].hint})" if nearest and nearest.objections[0][1].hint else ""
+    return f"the CPU, though this host has {name_all(targets(facts, request))}, which nothing can use{why}{hint}"
+
+
+def _driver(solution: Solution, facts: Facts, request: Request) -> Iterator[Reason]:
+    driver = solution.driver
+    if all(each.candidate.build.device != "cuda" for each in solution.chosen):
+        if request.driver != "keep":
+            yield Reason(rule="driver", text=f"--driver {request.driver} changes nothing: the stack uses no GPU")
+        return
+    if driver.action == "none":
+        version = driver.version or "of an unknown version"
+        yield Reason(rule="driver.kept", text=f"NVIDIA driver {version} works and is kept: this stack runs on it")
+        return
+    module = {
+        "open": "the open kernel modules, the default from branch 560 on and the only ones for Blackwell",
+        "proprietary": "the proprietary kernel module: GPUs before Turing have no GSP, which the open ones need",
+    }.get(driver.module or "", "the module that the branch has")
+    if driver.action == "upgrade":
+        before = f"driver {facts.driver.version} works, but " + (
+            f"--driver {request.driver} asks for another"
+            if request.driver != "keep"
+            else "no release in the catalog that fits otherwise runs on it"
+        )
+    else:
+        detail = f" ({facts.driver.detail})" if facts.driver.detail else ""
+        before = f"the driver is {facts.driver.state.replace('_', ' ')}{detail}"
+    yield Reason(
+        rule="driver.chosen",
+        text=f"{before}: branch {driver.branch} ({driver.version}) is the newest fit that drives every GPU here, "
+        f"with {module}. --device cpu does without a driver",
+        source=driver.source,
+    )
+    if facts.driver.state in ("mismatch", "not_loaded", "failed"):
+        yield Reason(
+            rule="driver.reboot",
+            text="a driver is installed already and may only need a reboot: try that first, then plan again",
+        )
+
+
+def _frameworks(solution: Solution, facts: Facts, request: Request, catalog: Catalog) -> Iterator[Reason]:
+    for judged, row in zip(solution.chosen, solution.judged, strict=True):
+        yield from _release(judged, row)
+        if judged.candidate.build.device == "cuda":
+            yield from _kernels(judged, solution.driver.facts, request, catalog)
+        yield _origin(judged, row, facts, request)
+        yield from _pinned(judged, solution.driver.facts, request, catalog)
+        if judged.candidate.release.version not in {
+            point for known in catalog.of(judged.candidate.framework) for point in known.points
+        }:
+            yield Reason(
+                rule="release.unlisted",
+                text=f"{judged.candidate.framework} {judged.candidate.release.version} is not in the catalog; it is "
+                "planned like its nearest neighbour because of --force",
+            )
+
+
+def _release(judged: Judged, row: tuple[Judged, ...]) -> Iterator[Reason]:
+    candidate = judged.candidate
+    same = [each for each in row if each.candidate.build.device == candidate.build.device]
+    newer = [each for each in same[: same.index(judged)] if each.candidate.release.version != candidate.release.version]
+    versions = list(dict.fromkeys(each.candidate.release.version for each in newer if each.objections))
+    text = f"{candidate} is the newest that fits"
+    if versions:
+        objection = next(each.objections[0][1] for each in newer if each.objections)
+        text += f"; newer ones ({', '.join(versions[:3])}{' …' if versions[3:] else ''}) do not: {objection.what}"
+    rivals = [
+        each
+        for each in same
+        if each.candidate.release == candidate.release and not each.objections and not each.candidate.source
+    ]
+    if len(rivals) > 1:
+        others = ", ".join(each.candidate.build.name for each in rivals if each != judged)
+        text += (
+            f". Of its builds ({candidate.build.name}, {others}) compiled kernels come before PTX, "
+            "what was read out of a wheel before what a page says, then the newest CUDA"
+        )
+    yield Reason(rule="release", text=text, source=_first(candidate.release.source))
+
+
+def _kernels(judged: Judged, facts: Facts, request: Request, catalog: Catalog) -> Iterator[Reason]:
+    candidate, build = judged.candidate, judged.candidate.build
+    found = [each for each in targets(facts, request) if each.capability]
+    if build.kernels:
+        served = {
+            str(each.capability): served_by(build.kernels, each.capability, catalog)
+            for each in found
+            if each.capability
+        }
+        parts = [f"{kernel.text} for {capability}" for capability, kernel in served.items() if kernel]
+        yield Reason(
+            rule="gpu.kernels",
+            text=f"{candidate} has kernels for every GPU: {', '.join(parts)} (by {build.confidence})",
+            source=_first(build.source),
+        )
+    elif not candidate.source:
+        yield Reason(
+            rule="unknown.kernels",
+            text=f"for which GPUs {candidate} is compiled is not known; verification will tell",
+            source=_first(build.source),
+        )
+    jit = jit_capabilities(candidate, facts, request, catalog)
+    if jit:
+        yield Reason(
+            rule="gpu.ptx",
+            text=f"for compute capability {', '.join(map(str, jit))} there is PTX only: the driver compiles it at "
+            "first use, which can take many minutes once, and keeps it in ~/.nv/ComputeCache",
+            source=MINOR_COMPATIBILITY,
+        )
+    needed = driver_needed(candidate, facts, request, catalog)
+    if needed:
+        yield Reason(
+            rule="driver.floor",
+            text=f"CUDA {build.cuda} needs driver {needed} or newer; {facts.driver.version or 'the one here'} is"
+            + ("" if facts.driver.version else " of an unknown version"),
+            source=MINOR_COMPATIBILITY,
+        )
+    if build.bundles_cuda and not candidate.source:
+        yield Reason(
+            rule="cuda.bundled",
+            text=f"{candidate.framework} brings CUDA {build.cuda} and cuDNN as packages: no toolkit is installed, and "
+            "LD_LIBRARY_PATH must stay unset, because it would put other libraries before them",
+        )
+
+
+def _origin(judged: Judged, row: tuple[Judged, ...], facts: Facts, request: Request) -> Reason:
+    candidate = judged.candidate
+    if candidate.source:
+        wheels = [each for each in row if not each.candidate.source and each.objections]
+        if request.origin == "source":
+            why = "--origin source asks for it"
+        elif not wheels:
+            why = f"--cpu {request.cpu} asks for a build for exactly that CPU"
+        else:
+            why = f"no wheel runs here: {wheels[0].objections[0][1].what}"
+        return Reason(rule="origin", text=f"{candidate.framework} is built from source, because {why}")
+    return Reason(rule="origin", text=_why_wheel(judged, facts), source=_first(candidate.release.source))
+
+
+def _why_wheel(judged: Judged, facts: Facts) -> str:
+    release = judged.candidate.release
+    start = f"the {release.framework} wheel and no source build"
+    if release.recipe is None:
+        return f"{start}: there is nothing to gain from one"
+    flags = [flag for flag in FASTER_FLAGS if flag in facts.cpu.flags]
+    if not flags:
+        return f"{start}: the wheel runs on this CPU, and no newer instructions are known to be there"
+    return (
+        f"{start}: {_dispatch(judged, facts)}. A source build for this CPU ({', '.join(flags)}) is worth it "
+        "only where a measurement says so"
+    )
+
+
+def _dispatch(judged: Judged, facts: Facts) -> str:
+    """What the wheel does at run time about instructions newer than its baseline."""
+    release = judged.candidate.release
+    if release.framework == "pytorch":
+        return "it picks its AVX2 and AVX-512 kernels at run time"
+    if release.framework != "tensorflow":
+        return "it compiles its kernels at run time, for the CPU that it finds"
+    if _series(release.series) < (2, 5):
+        return "it is compiled for AVX and has no oneDNN, so newer instructions lie idle"
+    if _series(release.series) < (2, 9):
+        return "oneDNN in it uses AVX2 and AVX-512 at run time once TF_ENABLE_ONEDNN_OPTS=1 is set"
+    on = [flag for flag in ONEDNN_ON if flag in facts.cpu.flags]
+    if on or facts.cpu.arch != "x86_64":
+        by = f" ({', '.join(on)})" if on else ""
+        return f"it already uses newer instructions at run time through oneDNN, which is on by default on this CPU{by}"
+    return (
+        "it can use AVX2 and AVX-512 at run time through oneDNN, which is off by default on this CPU: "
+        "TF_ENABLE_ONEDNN_OPTS=1 turns it on"
+    )
+
+
+def _series(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def _pinned(judged: Judged, facts: Facts, request: Request, catalog: Catalog) -> Iterator[Reason]:
+    for each in judged.candidate.release.pin_reasons:
+        yield Reason(rule="pin", text=f"{each.requirement}: {each.why}", source=_first(each.source))
+    for pin in pins(judged.candidate, facts, request, catalog):
+        yield Reason(rule=f"pin.{pin.id}", text=f"{pin.requirement}: {pin.why}", source=_first(pin.source))
+
+
+def _python(solution: Solution, facts: Facts, request: Request) -> Iterator[Reason]:
+    here = system_pythons(facts)
+    if request.python is not None:
+        text = f"Python {solution.python}, because --python asks for it"
+    elif solution.python in here:
+        text = f"Python {solution.python}, the newest on this host that fits"
+    else:
+        found = f"this host has {', '.join(here)}" if here else "none was found on this host"
+        text = f"Python {solution.python}, brought by uv: {found}, and the best release that fits is for another"
+    yield Reason(rule="python", text=text)
+
+
+def _together(solution: Solution, request: Request) -> Iterator[Reason]:
+    if len(wanted_of(request)) > len(request.frameworks):
+        yield Reason(
+            rule="keras.backend", text="TensorFlow is taken as well, because Keras needs something to train on"
+        )
+    if len(solution.chosen) > 1:
+        yield Reason(
+            rule="together",
+            text="all of them share one environment: one Python, one major of CUDA, no requirements that collide",
+        )
+
+
+def _unknown(solution: Solution, facts: Facts) -> Iterator[Reason]:
+    missing = []
+    if facts.cpu.arch is None:
+        missing.append("the machine's architecture")
+    if not facts.cpu.flags and any(each.candidate.release.cpu_flags for each in solution.chosen):
+        missing.append("the CPU's flags")
+    if facts.system.glibc is None:
+        missing.append("glibc")
+    on_gpu = any(each.candidate.build.device == "cuda" for each in solution.chosen)
+    if on_gpu and solution.driver.version is None:
+        missing.append("the driver's version")
+    if missing:
+        yield Reason(
+            rule="unknown",
+            text=f"not known of this host: {', '.join(missing)}. What depends on it is taken to fit: verify tells",
+        )
+
+
+def _first(source: tuple[str, ...]) -> str:
+    return source[0] if source else ""

@@ -1,0 +1,290 @@
+"""The rules: each looks at one thing and returns None or an objection. All of them are asked about every candidate.
+
+A rule that lacks a fact does not object: unknown is not no. What it could not check is said by ``unknowns``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from provision.model.catalog import Catalog
+from provision.model.facts import Facts
+from provision.model.plan import Objection
+from provision.model.request import Request
+from provision.model.versions import Dotted
+from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities, pythons, system_pythons
+from provision.resolve.copts import target
+from provision.resolve.driver import drives, installation_problem
+from provision.resolve.targets import Target, box, capability, name_all, served_by, targets
+
+Rule = Callable[[Candidate, Facts, Request, Catalog], "Objection | None"]
+
+NEXT_CPU = "--framework pytorch, whose wheels run on any x86-64 CPU"
+
+
+def linux(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    system = facts.system.os.id
+    if system in ("macos", "darwin", "windows", "freebsd"):
+        return Objection(
+            what="not a Linux machine",
+            why=f"the catalog's builds are for Linux, and this is {system}",
+            hint="plan for a Linux machine, or for a container",
+        )
+    if system == "alpine" and not candidate.source:
+        return Objection(
+            what="no wheel for musl",
+            why="the wheels are linked against glibc, and Alpine has musl in its place",
+            hint="use a distribution with glibc, in a container if need be",
+        )
+    return None
+
+
+def machine(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    arch, has = facts.cpu.arch, candidate.build.archs
+    if arch is None or not has or arch in has:
+        return None
+    return Objection(
+        what=f"no wheel for {arch}",
+        why=f"this build exists for {', '.join(has)}; this machine is {arch}",
+        hint="build it from source with --origin source" if candidate.release.recipe else "",
+    )
+
+
+def glibc(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    needed, found = candidate.build.glibc or candidate.release.glibc, facts.system.glibc
+    if candidate.source or not needed or not found or Dotted(found) >= Dotted(needed):
+        return None
+    return Objection(
+        what="the C library is too old",
+        why=f"the wheel needs glibc {needed} or newer; this host has {found}",
+        hint=f"upgrade to a distribution with glibc {needed}, or use a container",
+    )
+
+
+def cpu_flags(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    if candidate.source or facts.cpu.arch is None or not facts.cpu.flags:
+        return None
+    missing = [flag for flag in candidate.release.cpu_flags.get(facts.cpu.arch, ()) if flag not in facts.cpu.flags]
+    if not missing:
+        return None
+    hint = NEXT_CPU if candidate.framework != "pytorch" else "build it from source with --origin source"
+    if facts.cpu.hypervisor:
+        hint = f"the virtual machine may hide them: give its CPU the host's model. Otherwise {hint}"
+    return Objection(
+        what=f"this CPU lacks {', '.join(missing)}",
+        why=f"the wheel was compiled with {', '.join(missing)} and stops with an illegal instruction without; "
+        f"this CPU is {facts.cpu.model_name or 'of an unknown model'}{_level(facts)}",
+        hint=hint,
+    )
+
+
+def _level(facts: Facts) -> str:
+    return f" ({facts.cpu.level})" if facts.cpu.level else ""
+
+
+def python(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    if pythons(candidate, facts, request):
+        return None
+    has = ", ".join(candidate.release.pythons) or "none"
+    if request.python is not None:
+        wanted = f"Python {request.python} was asked for"
+    else:
+        here = ", ".join(system_pythons(facts)) or "none of its own"
+        wanted = f"this host has {here}, and uv brings 3.8 and newer"
+    return Objection(
+        what="no wheel for that Python" if not candidate.source else "not for that Python",
+        why=f"this release is for Python {has}; {wanted}",
+        hint="ask for another Python with --python, or leave it out",
+    )
+
+
+def gpu_present(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    if candidate.build.device != "cuda" or any(target.gpu for target in targets(facts, request)):
+        return None
+    asked = ", ".join(request.compute_capabilities)
+    if facts.gpus and asked:
+        return Objection(
+            what=f"no GPU of compute capability {asked} here",
+            why=f"this host has {name_all(box(facts))}",
+            hint="leave --cuda-compute-capabilities out, or plan for another machine with --compute-capability",
+        )
+    return Objection(
+        what="no NVIDIA GPU here",
+        why="a CUDA build needs one, and none was found on this host",
+        hint="--device cpu; or plan for another machine with --compute-capability and --driver-version",
+    )
+
+
+def gpu_known(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    if candidate.build.device != "cuda" or request.force:
+        return None
+    unknown = tuple(each for each in targets(facts, request) if each.capability is None)
+    if not unknown:
+        return None
+    return Objection(
+        what="a GPU that the catalog does not know",
+        why=f"{name_all(unknown)}: whether this build has kernels for it cannot be told",
+        hint="say what it is with --compute-capability, or take the nearest known-good with --force",
+    )
+
+
+def mig(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    if candidate.build.device != "cuda":
+        return None
+    empty = tuple(
+        each
+        for each in targets(facts, request)
+        if each.gpu and each.gpu.mig and each.gpu.mig.enabled and not each.gpu.mig.devices
+    )
+    if not empty:
+        return None
+    return Objection(
+        what="MIG is on and has no devices",
+        why=f"{name_all(empty)}: with MIG on, CUDA sees only MIG devices, and none was made",
+        hint="make some (`nvidia-smi mig -cgi … -C`) or switch MIG off (`nvidia-smi -mig 0`)",
+    )
+
+
+def kernels(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    """Every GPU needs compiled code of its major and no newer minor, or PTX of no newer capability."""
+    build = candidate.build
+    if build.device != "cuda" or candidate.source:
+        return None
+    known = tuple(each for each in targets(facts, request) if each.capability is not None)
+    if not build.kernels:
+        return _kernels_unknown(candidate, request) if known else None
+    without = tuple(
+        each for each in known if each.capability and not served_by(build.kernels, each.capability, catalog)
+    )
+    if not without:
+        return None
+    return Objection(
+        what=f"no kernels for {name_all(without)}",
+        why=f"the build has {' '.join(build.kernels)}",
+        hint=_leave_out(known, without),
+    )
+
+
+def _kernels_unknown(candidate: Candidate, request: Request) -> Objection | None:
+    named = any(each.framework == candidate.framework and "==" in each.specifier for each in request.frameworks)
+    if request.force or named:
+        return None
+    return Objection(
+        what="its kernels are not known",
+        why="nobody has read yet for which GPUs this build is compiled",
+        hint=f"take it all the same with --force or --framework {candidate.framework}=={candidate.release.version}",
+    )
+
+
+def _leave_out(known: tuple[Target, ...], without: tuple[Target, ...]) -> str:
+    served = sorted({each.capability for each in known if each.capability} - {each.capability for each in without})
+    if not served:
+        return "an older release may still have them; otherwise build it from source, or use --device cpu"
+    caps = ",".join(str(each) for each in served)
+    return f"leave the other GPU unused with --cuda-compute-capabilities {caps}"
+
+
+def source_kernels(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    """A source build compiles what its CUDA's compiler can."""
+    build = candidate.build
+    if build.device != "cuda" or not candidate.source or build.cuda is None:
+        return None
+    row = next((row for row in catalog.cuda if build.cuda.split(".")[:2] == row.version.split(".")[:2]), None)
+    if row is None:
+        return None
+    able = {capability(text) for text in row.capabilities}
+    without = tuple(each for each in targets(facts, request) if each.capability and each.capability not in able)
+    if not without:
+        return None
+    return Objection(
+        what=f"CUDA {row.version} cannot compile for {name_all(without)}",
+        why=f"its compiler takes {', '.join(row.capabilities)}",
+        hint="--device cpu builds without CUDA",
+    )
+
+
+def driver_works(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    if candidate.build.device != "cuda" or facts.driver.state == "working" or not targets(facts, request):
+        return None
+    return installation_problem(facts, request, catalog) or Objection(
+        what="no working NVIDIA driver",
+        why=f"the driver is {facts.driver.state}: {facts.driver.detail}",
+        hint="--driver newest installs one",
+    )
+
+
+def driver_floor(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    """Enough under minor-version compatibility where the kernels are compiled; PTX needs the CUDA release's own."""
+    found = facts.driver.version
+    if candidate.build.device != "cuda" or facts.driver.state != "working" or found is None:
+        return None
+    needed = driver_needed(candidate, facts, request, catalog)
+    if needed is None or Dotted(found) >= Dotted(needed):
+        return None
+    jit = jit_capabilities(candidate, facts, request, catalog)
+    for_what = f"CUDA {candidate.build.cuda}"
+    if jit:
+        for_what += f", whose PTX it must compile for compute capability {', '.join(map(str, jit))}"
+    return Objection(
+        what=f"needs NVIDIA driver {needed} or newer",
+        why=f"it is built for {for_what}; this host runs driver {found}",
+        hint=f"--driver newest takes a driver from {needed} on",
+    )
+
+
+def driver_drives(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    """A driver that is too new for a card installs cleanly and ignores the card."""
+    found = facts.driver.version
+    if candidate.build.device != "cuda" or facts.driver.state != "working" or found is None:
+        return None
+    without = tuple(each for each in targets(facts, request) if not drives(found, each, catalog))
+    if not without:
+        return None
+    return Objection(
+        what=f"driver {found} does not drive {name_all(without)}",
+        why="its branch is too new or too old for that chip",
+        hint="--driver newest takes the newest branch that drives every GPU here",
+    )
+
+
+def cpu_target(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    if not candidate.source or not facts.cpu.flags or request.cpu in ("native", "generic"):
+        return None
+    wanted = target(request.cpu, facts.cpu.flags, catalog)
+    known = {row.flag for row in catalog.compiler_flags if row.arch == facts.cpu.arch}
+    missing = sorted((wanted.flags or frozenset()) & known - set(facts.cpu.flags))
+    if not missing:
+        return None
+    return Objection(
+        what=f"this CPU cannot run code for {request.cpu}",
+        why=f"it lacks {', '.join(missing)}",
+        hint="--cpu native builds for this machine",
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    linux,
+    machine,
+    glibc,
+    cpu_flags,
+    python,
+    gpu_present,
+    gpu_known,
+    mig,
+    kernels,
+    source_kernels,
+    driver_works,
+    driver_floor,
+    driver_drives,
+    cpu_target,
+)
+DRIVER_RULES: tuple[Rule, ...] = (driver_works, driver_floor)
+"""Rules that another driver would satisfy."""
+
+
+def failing(
+    candidate: Candidate, facts: Facts, request: Request, catalog: Catalog
+) -> tuple[tuple[Rule, Objection], ...]:
+    """Every rule that objects, with its objection."""
+    found = ((rule, rule(candidate, facts, request, catalog)) for rule in RULES)
+    return tuple((rule, objection) for rule, objection in found if objection is not None)
