@@ -109,7 +109,9 @@ def cause_of_illegal_instruction(framework: str, flags: set[str]) -> tuple[str, 
     return why, "`dmesg | grep 'invalid opcode'` names the library; in a virtual machine use CPU type `host`"
 
 
-def import_apart(framework: str, timeout_s: float, without: tuple[str, ...] = ()) -> tuple[int | None, str, dict]:
+def import_apart(
+    framework: str, timeout_s: float, without: tuple[str, ...] = ()
+) -> tuple[int | None, str, dict[str, Any]]:
     """Import in a child: its exit status (None: timed out; negative: minus the signal), stderr, what it reported."""
     environment = {name: value for name, value in os.environ.items() if name not in without}
     command = [sys.executable, __file__, "--inside", "--framework", framework]

@@ -169,8 +169,9 @@ def dead(framework: str, status: int, stderr: str, flags: set[str], data: dict[s
     lacking = LACKING.search(stderr)
     numpys = re.search(r"built with baseline optimizations: \s*\(([^)]*)\) but", stderr)
     what = f"{framework} is compiled for instructions that this CPU lacks"
-    if lacking or numpys:
-        data["baseline"] = (lacking or numpys).group(1).replace(",", " ").split()
+    named = lacking or numpys
+    if named:
+        data["baseline"] = named.group(1).replace(",", " ").split()
         why = f"compiled for {' '.join(data['baseline'])}; this CPU has: {relevant(flags)}"
         return answer("fail", what, why, REMEDIES["numpy" if numpys else framework], data)
     if "jaxlib was built using AVX" in stderr:

@@ -152,12 +152,12 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
         return answer("skip", "kernels for GPUs do not matter here", f"{framework} is to run on the CPU", "", data)
     archs = [arch for arch in (options.arch_list or "").replace(" ", ",").split(",") if arch]
     given = [tuple(int(number) for number in text.split(".")) for text in options.capability or []]
-    found: dict[str, Any] | None = {"version": None, "archs": archs, "gpus": [], "cuda": None}
+    found: dict[str, Any] = {"version": None, "archs": archs, "gpus": [], "cuda": None}
     if not (archs and given):
-        found, why = look_apart(options)
-        if found is None:
+        seen, why = look_apart(options)
+        if seen is None:
             return answer("skip", f"{framework} cannot be loaded", why, "run framework_import.py", data)
-        found["archs"] = archs or found["archs"]
+        found = {**seen, "archs": archs or seen["archs"]}
     if given:
         found["gpus"] = [{"name": "GPU", "capability": list(capability)} for capability in given]
     if not found["gpus"]:

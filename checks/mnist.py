@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.9"
+# dependencies = ["numpy"]
+# ///
+"""Does the framework train MNIST here, on the planned device, as well as it should?
+
+A convolution of 32 5x5, 2x2 pooling, dropout 0.2, dense 128, softmax of 10, batches of 128, Adam, one epoch; for NumPy
+a perceptron of two layers, until it is good enough, five epochs at most. It fails on the wrong device, on a loss that
+is no number, and on a test accuracy below the bound that a sound installation reaches.
+
+The digits: --data, else the cache, else (with --download) a mirror, else generated ones. mnist_data.py and
+mnist_nets.py must lie beside this script. Training runs in a child process of this interpreter; nothing is written but
+the cache, and that only with --download. Throughput includes the feeding of data, and leaves out the import and two
+warm-up batches (tracing, compilation). Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
+
+    python mnist.py --framework tensorflow --device cpu --data ~/mnist
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mnist_data
+import mnist_nets
+
+MODULES = {"tensorflow": "tensorflow", "keras": "keras", "pytorch": "torch", "jax": "jax", "numpy": "numpy"}
+
+BOUNDS = {
+    "mnist": {"tensorflow": 0.97, "keras": 0.97, "pytorch": 0.97, "jax": 0.97, "numpy": 0.96},
+    "synthetic": {"tensorflow": 0.9, "keras": 0.9, "pytorch": 0.9, "jax": 0.9, "numpy": 0.9},
+}
+THREAD_VARIABLES = (  # each library reads its own; XLA reads NPROC
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC",
+)  # fmt: skip
+
+
+def inside(options: argparse.Namespace) -> dict[str, Any]:
+    """What the child does."""
+    folder = Path(options.data).expanduser() if options.data else None
+    try:
+        source = mnist_data.find(folder, options.download, options.synthetic)
+    except mnist_data.BadData as error:
+        return {"bad_data": {"what": error.what, "why": error.why, "hint": error.hint}}
+    start = time.perf_counter()
+    __import__(MODULES[options.framework])
+    import_s = time.perf_counter() - start
+    bound = BOUNDS[source.dataset][options.framework]
+    epochs = options.epochs or (5 if options.framework == "numpy" else 1)
+    job = mnist_nets.Job(source.digits(), options.device, epochs, bound, options.seed)
+    found = mnist_nets.TRAINERS[options.framework](job)
+    return {"dataset": source.dataset, "note": source.note, "bound": bound, "import_s": import_s, **found}
+
+
+def train_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str, int | None]:
+    """What the child measured (None: it died), its stderr, its exit status (None: timed out)."""
+    command = [sys.executable, __file__, "--inside", *sys.argv[1:]]
+    environment = child_environment(dict(os.environ), options.framework, options.device)
+    try:
+        child = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=environment, timeout=options.timeout
+        )
+    except subprocess.TimeoutExpired:
+        return None, "", None
+    lines = [line for line in child.stdout.splitlines() if line.startswith('{"inside"')]
+    return (json.loads(lines[-1])["inside"] if lines else None), child.stderr, child.returncode
+
+
+def child_environment(environment: dict[str, str], framework: str, device: str) -> dict[str, str]:
+    """The device decided before anything is loaded; no grabbing of a whole GPU; no more threads than CPUs."""
+    made = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment}
+    if device == "cpu":
+        made.update(CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
+    if framework == "tensorflow":
+        made["KERAS_BACKEND"] = "tensorflow"  # tf.keras is Keras 3, which would follow the user's choice
+    cpus, seen = cpus_allowed(), os.cpu_count() or 1
+    if cpus < seen and not any(name in environment for name in THREAD_VARIABLES):
+        made.update(dict.fromkeys(THREAD_VARIABLES, str(cpus)))
+    return made
+
+
+def cpus_allowed(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs this process may use: its affinity, or the control group's quota where that is less (rounded up)."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = []
+    try:  # version 2: "200000 100000" or "max 100000"
+        quotas = (root / "cpu.max").read_text().split()
+    except OSError:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")  # version 1: -1 is no limit
+        if all((root / "cpu" / name).is_file() for name in names):
+            quotas = [(root / "cpu" / name).read_text().strip() for name in names]
+    if len(quotas) == 2 and quotas[0].isdigit() and int(quotas[1]):
+        cpus = min(cpus, max(1, math.ceil(int(quotas[0]) / int(quotas[1]))))
+    return cpus
+
+
+def judge(options: argparse.Namespace) -> dict[str, Any]:
+    framework = options.framework
+    found, stderr, status = train_apart(options)
+    if found is None:
+        return died(options, stderr, status)
+    if "bad_data" in found:
+        bad = found["bad_data"]
+        return answer(framework, "fail", bad["what"], bad["why"], bad["hint"])
+    data = measured(framework, options.device, found, options.json_extra)
+    return verdict(data, found["losses"])
+
+
+def measured(framework: str, device: str, found: dict[str, Any], extra: bool) -> dict[str, Any]:
+    """What is reported: seconds, samples/s, GFLOP/s, fractions of one; rounded."""
+    flops = mnist_nets.PERCEPTRON_FLOPS if framework == "numpy" else mnist_nets.CONVOLUTIONAL_FLOPS
+    rate = found["samples"] / found["train_s"]
+    data = {
+        "framework": framework,
+        "version": found["version"],
+        "device": device,
+        "ran_on": found["ran_on"],
+        "dataset": found["dataset"],
+        "dataset_note": found["note"],
+        "samples": found["samples"],
+        "epochs": len(found["losses"]),
+        "train_s": round(found["train_s"], 3),
+        "samples_per_s": round(rate, 1),
+        "accuracy": round(found["accuracy"], 4),
+        "bound": found["bound"],
+        "model_flops_per_sample": flops,
+        "peak_gflops": round(found["peak_gflops"], 1),
+        "peak_fraction": round(rate * flops / 1e9 / found["peak_gflops"], 4),
+        "import_s": round(found["import_s"], 3),
+        "warm_up_s": round(found["warm_up_s"], 3),
+    }
+    if "backend" in found:
+        data["backend"] = found["backend"]
+    if extra:
+        losses = [round(loss, 4) if math.isfinite(loss) else None for loss in found["losses"]]
+        data.update(losses=losses, cpus=cpus_allowed(), python=sys.version.split()[0])
+    return data
+
+
+def verdict(data: dict[str, Any], losses: list[float]) -> dict[str, Any]:
+    framework, device, name = data["framework"], data["device"], DATASETS[data["dataset"]]
+    if data["ran_on"] != device:
+        why = f"planned {device}, the weights and results lie on {data['ran_on']}"
+        return answer(framework, "fail", f"{framework} trained on the wrong device", why, "run device_visible.py", data)
+    if not all(math.isfinite(loss) for loss in losses):
+        why = "the loss is no number"
+        return answer(
+            framework, "fail", f"{framework} does not learn {name}", why, "run isa_baseline.py, blas.py", data
+        )
+    epochs = f"{data['epochs']} epoch{'s' if data['epochs'] > 1 else ''}"
+    if data["accuracy"] < data["bound"]:
+        why = f"test accuracy {data['accuracy']:.4f} after {epochs}; a sound installation reaches {data['bound']:.2f}"
+        hint = "something computes wrongly: run isa_baseline.py, blas.py and device_visible.py, then install anew"
+        return answer(framework, "fail", f"{framework} learns {name} badly", why, hint, data)
+    what = f"{framework} {data['version']} learnt {name} on {device}: {data['accuracy']:.1%} in {data['train_s']:.1f} s"
+    why = f"{data['samples_per_s']:.0f} samples/s, {data['peak_fraction']:.1%} of this device's matrix products"
+    return answer(framework, "pass", what, why, "", data)
+
+
+DATASETS = {"mnist": "MNIST", "synthetic": "synthetic digits"}
+
+
+def died(options: argparse.Namespace, stderr: str, status: int | None) -> dict[str, Any]:
+    """The answer where the child did not live to report."""
+    framework, device = options.framework, options.device
+    last = (stderr.strip().splitlines() or [f"exit status {status}"])[-1]
+    what = f"{framework} does not train on {device}"
+    if status is None:
+        why = f"no answer within {options.timeout:g} s"
+        return answer(framework, "fail", what, why, "a slow box needs --timeout; a GPU that hangs shows in `dmesg`")
+    if f"No module named '{MODULES[framework]}'" in stderr:
+        why = f"no module {MODULES[framework]} for {sys.executable}"
+        return answer(framework, "fail", f"{framework} is not installed", why, "run this with the environment's Python")
+    if "No module named 'numpy'" in stderr:
+        return answer(framework, "skip", "NumPy is needed to prepare the digits", last, "install numpy there")
+    if status < 0:
+        name = signal.Signals(-status).name
+        hints = {"SIGKILL": "probably out of memory: run memory_disk.py", "SIGILL": "run isa_baseline.py and blas.py"}
+        return answer(framework, "fail", what, f"it was ended by {name}", hints.get(name, "see `dmesg`"))
+    return answer(framework, "fail", what, last, "run framework_import.py and device_visible.py")
+
+
+def answer(
+    framework: str, status: str, what: str, why: str = "", hint: str = "", data: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    data = data or {"framework": framework}
+    return {"id": f"mnist:{framework}", "status": status, "what": what, "why": why, "hint": hint, "data": data}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--framework", required=True, choices=sorted(MODULES))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--data", metavar="DIR", help="the four IDX files of MNIST, each as it is or as .gz")
+    parser.add_argument("--download", action="store_true", help="fetch MNIST into the cache when it is not there")
+    parser.add_argument("--synthetic", action="store_true", help="generated digits, even where MNIST is at hand")
+    parser.add_argument("--epochs", type=int, default=0, metavar="N", help="default 1; for numpy at most 5")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of weights, shuffling and dropout (1)")
+    parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds for all of it (1800)")
+    parser.add_argument("--json-extra", action="store_true", help="losses, CPUs and Python as well")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        print("\n" + json.dumps({"inside": inside(options)}), flush=True)
+        return 0
+    result = judge(options)
+    print(json.dumps(result))
+    return {"pass": 0, "fail": 1, "skip": 2}[result["status"]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Trains with checks/mnist.py after breaking one thing in it; run by the environment's Python, not by pytest.
+
+    python train_broken.py CHECKS BREAKAGE --framework F [mnist.py's options]
+
+Prints mnist.py's JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+
+BREAKAGES = ("nothing", "zero-convolution", "shuffled-labels", "no-learning", "dead-class", "no-number")
+
+
+def break_labels(mnist_data, change) -> None:
+    digits_of = mnist_data.Source.digits
+
+    def changed(source):
+        digits = digits_of(source)
+        return dataclasses.replace(digits, train_labels=change(digits.train_labels))
+
+    mnist_data.Source.digits = changed
+
+
+def break_first_layer(nets) -> None:
+    """Its weights are zero, and stay zero: no gradient passes a rectifier that is off everywhere."""
+    keras_model, torch_model, jax_weights, numpy_weights = (
+        nets.keras_model, nets.torch_model, nets.jax_weights, nets.numpy_weights
+    )  # fmt: skip
+
+    def broken_keras_model(keras):
+        model = keras_model(keras)
+        layer = model.layers[0]
+        layer.set_weights([0 * weights for weights in layer.get_weights()])
+        return model
+
+    def broken_torch_model():
+        model = torch_model()
+        for weights in model[0].parameters():
+            weights.data.zero_()
+        return model
+
+    def without_first(weights):
+        return [0 * weights[0], *weights[1:]]
+
+    nets.keras_model, nets.torch_model = broken_keras_model, broken_torch_model
+    nets.jax_weights = lambda seed: without_first(jax_weights(seed))
+    nets.numpy_weights = lambda seed: without_first(numpy_weights(seed))
+
+
+def main() -> int:
+    folder, breakage, *arguments = sys.argv[1:]
+    sys.path.insert(0, folder)
+    import mnist
+    import mnist_data
+    import mnist_nets
+    import numpy as np
+
+    if breakage == "zero-convolution":
+        break_first_layer(mnist_nets)
+    elif breakage == "shuffled-labels":
+        break_labels(mnist_data, np.random.RandomState(0).permutation)
+    elif breakage == "dead-class":
+        break_labels(mnist_data, lambda labels: np.where(labels == 7, 1, labels).astype(labels.dtype))
+    elif breakage in {"no-learning", "no-number"}:
+        mnist_nets.LEARNING_RATE = 0.0 if breakage == "no-learning" else float("nan")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--framework")
+    parser.add_argument("--data")
+    parser.add_argument("--epochs", type=int, default=0)
+    parser.add_argument("--seeds", default="1")
+    parser.set_defaults(device="cpu", download=False, synthetic=False)
+    options = parser.parse_args(arguments)
+    options.synthetic = options.data is None
+    for seed in options.seeds.split(","):
+        options.seed = int(seed)
+        found = mnist.inside(options)
+        data = mnist.measured(options.framework, "cpu", found, extra=True)
+        print(json.dumps({**mnist.verdict(data, found["losses"]), "seed": seed}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
