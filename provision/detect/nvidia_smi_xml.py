@@ -1,0 +1,96 @@
+"""`nvidia-smi -q -x`. Only expat's events are used: nothing is fetched, no entity is expanded."""
+
+from __future__ import annotations
+
+import re
+from xml.parsers import expat
+
+from provision.detect.pci import canonical_address
+from provision.detect.seen import Seen, SeenGpu, device_id, mig
+from provision.detect.text import known, mib, version
+
+DEEPEST = 32
+"""nvidia-smi nests eight deep. Text that nests further is not its own."""
+
+# What is wanted, by path below <gpu>. FB, BAR1, protected memory and every MIG device have a <total> each.
+_FIELDS = {
+    ("product_name",), ("product_architecture",), ("pci", "pci_device_id"), ("pci", "pci_bus_id"),
+    ("fb_memory_usage", "total"), ("mig_mode", "current_mig"),
+}  # fmt: skip
+
+
+def read_xml(text: str) -> Seen | None:
+    """None where the text is no XML at all, such as an error message. Cut XML gives the GPUs that were complete."""
+    start = re.search(r"<\?xml|<nvidia_smi_log", text)
+    if start is None:
+        return None
+    reader = _Reader()
+    broken = False
+    try:
+        reader.parser.Parse(text[start.start() :], True)
+    except (expat.ExpatError, _NotNvidiaSmi, ValueError):
+        broken = True
+    return Seen(
+        gpus=tuple(reader.gpus),
+        driver_version=version(reader.top.get("kmd_version") or reader.top.get("driver_version")),
+        cuda_api_version=version(reader.top.get("cuda_umd_version") or reader.top.get("cuda_version")),
+        broken=broken,
+    )
+
+
+class _NotNvidiaSmi(Exception):
+    """Declares entities or nests too deep: a bomb, not a reading."""
+
+
+class _Reader:
+    """Keeps the wanted leaves of each <gpu> while expat walks by."""
+
+    def __init__(self) -> None:
+        self.gpus: list[SeenGpu] = []
+        self.top: dict[str, str] = {}
+        self.path: list[str] = []
+        self.text: list[str] = []
+        self.gpu: dict[tuple[str, ...], str] = {}
+        self.address = ""
+        self.mig_devices = 0
+        self.parser = expat.ParserCreate()
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self.text.append
+        self.parser.EntityDeclHandler = self._refuse
+
+    def _refuse(self, *_: object) -> None:
+        raise _NotNvidiaSmi
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self.path.append(name)
+        self.text.clear()
+        if len(self.path) > DEEPEST:
+            raise _NotNvidiaSmi
+        if self.path[1:] == ["gpu"]:
+            self.gpu, self.mig_devices, self.address = {}, 0, attributes.get("id", "")
+        elif self.path[1:] == ["gpu", "mig_devices", "mig_device"]:
+            self.mig_devices += 1
+
+    def _end(self, _: str) -> None:
+        below, value = tuple(self.path[1:]), "".join(self.text).strip()
+        if below == ("gpu",):
+            self.gpus.append(self._finished())
+        elif below[:1] == ("gpu",) and below[1:] in _FIELDS:
+            self.gpu.setdefault(below[1:], value)
+        elif len(below) == 1:
+            self.top.setdefault(below[0], value)
+        self.text.clear()
+        self.path.pop()
+
+    def _finished(self) -> SeenGpu:
+        leaf = self.gpu.get
+        return SeenGpu(
+            source="nvidia-smi",
+            name=known(leaf(("product_name",))),
+            address=canonical_address(leaf(("pci", "pci_bus_id"))) or canonical_address(self.address),
+            device=device_id(leaf(("pci", "pci_device_id"))),
+            architecture=known(leaf(("product_architecture",))),
+            memory_mib=mib(leaf(("fb_memory_usage", "total"))),
+            mig=mig(leaf(("mig_mode", "current_mig")), self.mig_devices),
+        )
