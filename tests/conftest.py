@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from harness.places import without_pins
@@ -15,3 +17,34 @@ def no_pinned_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numerical libraries choose as on a user's machine, whatever the environment of the test run pins."""
     for name in os.environ.keys() - without_pins(os.environ).keys():
         monkeypatch.delenv(name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite the expected text under tests/, then review it"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """``golden(path, text)`` asserts that the file ``path`` holds ``text``; with --update-golden it writes it."""
+
+    def check(path: Path, text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"{path} is missing: run pytest --update-golden, and review what it wrote"
+        assert text == path.read_text(encoding="utf-8"), (
+            f"{path} differs: run pytest --update-golden, and review the diff"
+        )
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder ../shared beside the checkout, with readings of real machines; tests that need it are skipped else."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("there is no folder ../shared beside the checkout")
+    return folder
