@@ -1,0 +1,113 @@
+"""Which checks a plan needs, with their arguments, and the files that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provision import assets
+from provision.errors import UsageError
+from provision.model.plan import Plan, Stack
+
+MEMORY_MIB = {"numpy": 512}
+MEMORY_DEFAULT_MIB = 1024
+"""What training the smoke test takes at its peak: 740 MiB for TensorFlow on a CPU (550 for the process, 190 for the
+digits as float32), with room for the page cache."""
+DISK_MIB = 64
+"""For caches that frameworks write when they start; the environment itself is there already."""
+MNIST_TIMEOUT_S = 1800
+DATA = "{data}"
+"""Stands for the folder on the target where the MNIST files are put."""
+MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    id: str
+    """The script's name, with the framework it is asked about: "mnist:tensorflow"."""
+    argv: tuple[str, ...]
+    """The script's file name, then its arguments."""
+    timeout_s: int = 600
+
+
+def check_commands(plan: Plan, cpu_flags: Mapping[str, Sequence[str]], *, mnist: bool) -> tuple[Check, ...]:
+    """The checks of a plan's environment, cheap ones first.
+
+    ``cpu_flags``: by framework, what its wheel was compiled for. ``mnist``: whether the real files are brought along.
+    """
+    need = sorted({flag for stack in plan.stack for flag in cpu_flags.get(stack.framework, ())})
+    memory = max((MEMORY_MIB.get(stack.framework, MEMORY_DEFAULT_MIB) for stack in plan.stack), default=0)
+    checks = [Check(id="cpu_flags", argv=("cpu_flags.py", "--need", ",".join(need)))] if need else []
+    checks.append(
+        Check(id="memory_disk", argv=("memory_disk.py", "--memory-mib", str(memory), "--disk-mib", str(DISK_MIB)))
+    )
+    for stack in plan.stack:
+        checks += _of_framework(stack)
+    checks.append(Check(id="blas", argv=("blas.py",)))
+    for stack in plan.stack:
+        data = ("--data", DATA) if mnist else ()
+        checks.append(_about(stack, "mnist", "--device", stack.device, *data, timeout_s=MNIST_TIMEOUT_S))
+    return tuple(checks)
+
+
+def _of_framework(stack: Stack) -> list[Check]:
+    found = [
+        _about(stack, "framework_import", "--version", stack.version),
+        _about(stack, "isa_baseline"),
+        _about(stack, "device_visible", "--device", stack.device),
+    ]
+    if stack.device == "cuda":
+        found.append(_about(stack, "native_kernels", "--device", "cuda"))
+    return found
+
+
+def _about(stack: Stack, name: str, *arguments: str, timeout_s: int = 600) -> Check:
+    argv = (f"{name}.py", "--framework", stack.framework, *arguments)
+    return Check(id=f"{name}:{stack.framework}", argv=argv, timeout_s=timeout_s)
+
+
+def check_files(checks: Sequence[Check]) -> dict[str, str]:
+    """The scripts by file name; mnist.py's own modules come with it."""
+    names = {check.argv[0] for check in checks}
+    folder = assets.folder("checks")
+    beside = {path.name for path in folder.glob("mnist_*.py")} if "mnist.py" in names else set()
+    return {name: (folder / name).read_text(encoding="utf-8") for name in sorted(names | beside)}
+
+
+def check_data(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """As playbooks/site.yml takes them."""
+    return [{"id": check.id, "argv": list(check.argv), "timeout_s": check.timeout_s} for check in checks]
+
+
+def mnist_files(folder: Path | None) -> tuple[Path, ...]:
+    """The four files in ``folder``, unpacked or not; none where there is no folder. Their sums are checked where they
+    are used. Raises UsageError where one is missing."""
+    return () if folder is None else tuple(_mnist_file(folder, name) for name in MNIST_FILES)
+
+
+def _mnist_file(folder: Path, name: str) -> Path:
+    dotted = name.replace("-idx", ".idx")
+    for candidate in (name, f"{name}.gz", dotted, f"{dotted}.gz"):
+        if (folder / candidate).is_file():
+            return (folder / candidate).resolve()
+    raise UsageError(
+        what=f"{folder} has no {name}",
+        why=f"looked for {name}, {name}.gz, {dotted} and {dotted}.gz",
+        hint=f"the folder must hold {', '.join(MNIST_FILES)}, each as it is or as .gz",
+    )
+
+
+def needed_flags(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """By framework, the CPU flags its wheels were compiled for on the plan's machine, from the catalog."""
+    from provision.catalog.load import catalog
+
+    table = catalog()
+    return {
+        stack.framework: tuple(release.cpu_flags.get(plan.arch or "", ()))
+        for stack in plan.stack
+        if stack.origin == "wheel"
+        for release in table.of(stack.framework)
+        if stack.version in (release.version, *release.points)
+    }

@@ -1,0 +1,173 @@
+"""From what happened on a host to its report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from provision.errors import Interrupted, ProvisionError, VerificationFailed
+from provision.model.environment import EnvironmentState
+from provision.model.host import Host
+from provision.model.report import CheckOutcome, Environment, Failure, Report, Smoke, StepOutcome
+from provision.run.play_events import HostResult
+
+if TYPE_CHECKING:
+    from provision.run.execute import Target
+
+MADE = "Make the generation"
+CHECKED = "Run the checks"
+ACTIVATED = "Make the generation current"
+CHANGED = ("Roll back the environment", "Remove the environment")
+SMOKE = ("framework", "device", "dataset", "samples", "train_s", "samples_per_s", "accuracy", "peak_fraction")
+
+
+def nothing_to_do(target: Target) -> Report:
+    """The report of a host that is as planned already."""
+    return _report(target.host, environment=_current(target.state))
+
+
+def stopped(target: Target, error: ProvisionError) -> Report:
+    """The report of a host that nothing was done on."""
+    failures = [_failure(error.what, error.why, error.hint, error.exit_code)]
+    failures += [_failure(each.what, each.why, each.hint, error.exit_code) for each in error.details]
+    return _report(target.host, environment=_current(target.state), failures=failures)
+
+
+def carried_out(target: Target, result: HostResult, before: Sequence[StepOutcome], *, unreaped: bool = False) -> Report:
+    """The report of a host that the playbook ran on. ``before``: steps that were done here for it."""
+    checks = _checks(_data(result, CHECKED))
+    steps = (*before, *(step for step in result.steps if step.status != "skipped"))
+    failures = [failure for failure in (_interrupted(target, result, unreaped), result.failure) if failure is not None]
+    if not failures:
+        failures += _failed_checks(target, result, checks)
+    environment = _current(target.state) if failures else _made(target, result)
+    return _report(target.host, environment=environment, steps=steps, checks=checks, failures=failures)
+
+
+def changed(host: Host, state: EnvironmentState | None, name: str, result: HostResult, unreaped: bool) -> Report:
+    """The report of a rollback or a removal."""
+    steps = tuple(step for step in result.steps if step.status != "skipped")
+    failures = [result.failure] if result.failure is not None else []
+    if result.status == "cancelled":
+        why = _left(f"environment {name} may or may not have been changed; `provision env list` tells", unreaped)
+        failures = [_failure("interrupted", why, "", Interrupted.exit_code)]
+    done: Mapping[str, Any] = next((_data(result, task) for task in CHANGED if result.data.get(task)), {})
+    environment = None
+    if failures:
+        environment = _current(state)
+    elif done.get("generation") is not None and done.get("activate"):
+        environment = _environment(name, int(done["generation"]), str(done["path"]), str(done["activate"]))
+    elif state is not None and done.get("generation") is not None:
+        environment = _current(state)
+    return _report(host, environment=environment, steps=steps, failures=failures)
+
+
+def _report(
+    host: Host,
+    *,
+    environment: Environment | None,
+    steps: Sequence[StepOutcome] = (),
+    checks: Sequence[CheckOutcome] = (),
+    failures: Sequence[Failure] = (),
+) -> Report:
+    return Report(
+        ok=not failures,
+        host=host.name,
+        environment=environment,
+        changed=sum(step.status == "changed" for step in steps),
+        steps=tuple(steps),
+        checks=tuple(checks),
+        smoke=_smoke(checks),
+        failures=tuple(failures),
+    )
+
+
+def _data(result: HostResult, title: str) -> Mapping[str, Any]:
+    return result.data.get(title, {})
+
+
+def _checks(data: Mapping[str, Any]) -> tuple[CheckOutcome, ...]:
+    return tuple(
+        CheckOutcome(
+            id=str(each["id"]),
+            status=each["status"],
+            what=str(each.get("what") or ""),
+            why=str(each.get("why") or ""),
+            hint=str(each.get("hint") or ""),
+            data=each.get("data"),
+        )
+        for each in data.get("checks") or ()
+    )
+
+
+def _smoke(checks: Sequence[CheckOutcome]) -> Smoke | None:
+    """The first framework's smoke test, where it got as far as a measurement."""
+    for check in checks:
+        if check.id.startswith("mnist:") and check.data and check.data.keys() >= set(SMOKE):
+            return Smoke(**{name: check.data[name] for name in SMOKE})
+    return None
+
+
+def _failed_checks(target: Target, result: HostResult, checks: Sequence[CheckOutcome]) -> list[Failure]:
+    failed = [check for check in checks if check.status == "fail"]
+    if not failed:
+        return []
+    made = _data(result, MADE).get("generation")
+    current = target.state.current if target.state is not None else None
+    if made is None or made == current:
+        kept = f"generation {current} stays current, marked as not verified"
+    elif current is None:
+        kept = f"generation {made} was made and is kept, but not made current"
+    else:
+        kept = f"generation {made} was made and is kept, but not made current: generation {current} still is"
+    words = [f"{check.id}: {check.what}" for check in failed]
+    return [
+        _failure(
+            f"{len(failed)} of {len(checks)} checks failed: {', '.join(check.id for check in failed)}",
+            "\n".join([*words, kept]),
+            next((check.hint for check in failed if check.hint), ""),
+            VerificationFailed.exit_code,
+        )
+    ]
+
+
+def _interrupted(target: Target, result: HostResult, unreaped: bool) -> Failure | None:
+    if result.status != "cancelled":
+        return None
+    name = target.plan.request.name
+    current = target.state.current if target.state is not None else None
+    words = [f"environment {name} is as it was" + (f" (generation {current})" if current is not None else " (none)")]
+    made = _data(result, MADE).get("generation")
+    if made is not None and made != current:
+        words.append(f"generation {made} is installed and not verified: the next run goes on from there")
+    elif result.running == MADE:
+        words.append("a new generation is half-made: the next run finishes or removes it")
+    return _failure("interrupted", _left("; ".join(words), unreaped), "", Interrupted.exit_code)
+
+
+def _left(text: str, unreaped: bool) -> str:
+    if not unreaped:
+        return text
+    return f"{text}\nthe host did not answer any more, so something may still be running there"
+
+
+def _made(target: Target, result: HostResult) -> Environment | None:
+    done = _data(result, ACTIVATED)
+    if not done.get("generation"):
+        return _current(target.state)
+    return _environment(target.plan.request.name, int(done["generation"]), str(done["path"]), str(done["activate"]))
+
+
+def _current(state: EnvironmentState | None) -> Environment | None:
+    if state is None or state.current is None:
+        return None
+    return _environment(state.name, state.current, state.path, f"{state.path}/current/activate")
+
+
+def _environment(name: str, generation: int, path: str, script: str) -> Environment:
+    return Environment(name=name, generation=generation, path=path, activate=f"source {shlex.quote(script)}")
+
+
+def _failure(what: str, why: str, hint: str, exit_code: int) -> Failure:
+    return Failure(what=what, why=why, hint=hint, exit_code=exit_code)
