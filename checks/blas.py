@@ -198,8 +198,8 @@ def numpy_pins(
             pins.append({"variable": variable, "value": value, "why": f"{variable} keeps NumPy from {', '.join(lost)}"})
     kind = environment.get("MKL_DEBUG_CPU_TYPE", "")
     if kind and (now.get("mkl_version") or [9999]) < [2020, 1]:
-        why = lowered("MKL_DEBUG_CPU_TYPE", kind, MKL_TYPES, flags)
-        pins += [{"variable": "MKL_DEBUG_CPU_TYPE", "value": kind, "why": why}] if why else []
+        loss = lowered("MKL_DEBUG_CPU_TYPE", kind, MKL_TYPES, flags)
+        pins += [{"variable": "MKL_DEBUG_CPU_TYPE", "value": kind, "why": loss}] if loss else []
     return pins
 
 

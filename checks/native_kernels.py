@@ -87,7 +87,8 @@ def kernels_for(archs: list[str], capability: tuple[int, int]) -> str | None:
 
     ``sm_90a`` serves 9.0 alone, ``sm_100f`` its family: the same major and an equal or higher minor.
     """
-    native, ptx = [], []
+    native: list[tuple[tuple[int, int], str]] = []
+    ptx: list[tuple[tuple[int, int], str]] = []
     for arch in archs:
         found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", arch)
         if not found:
