@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 
 
+@lru_cache(maxsize=4096)
 def numbers(text: str) -> tuple[int, ...]:
     """The leading dotted numbers of ``text``: "12.5.1" gives (12, 5, 1).
 

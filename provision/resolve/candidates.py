@@ -198,6 +198,7 @@ def _order(candidate: Candidate, facts: Facts, request: Request, catalog: Catalo
         CONFIDENCE[build.confidence],
         cuda,
         build.name,
+        build.archs,
     )
 
 

@@ -13,7 +13,7 @@ from provision.model.plan import Objection
 from provision.model.request import Request
 from provision.model.versions import ComputeCapability, Dotted
 from provision.resolve.overrides import with_driver
-from provision.resolve.targets import Target, chip_of, integrated, name_all, targets
+from provision.resolve.targets import Target, chip_of, integrated, kinds, name_all, targets
 
 Module = Literal["open", "proprietary"]
 
@@ -81,8 +81,8 @@ def _asked(now: DriverOption, problem: Objection | None, request: Request, catal
         raise NoStackFits(what=f"--driver {request.driver} cannot be done here", why=problem.why, hint=problem.hint)
     kinds: dict[str, Callable[[DriverBranch], bool]] = {
         "newest": lambda row: row.supported,
-        "prod": lambda row: row.kind == "production",
-        "lts": lambda row: row.kind == "lts",
+        "prod": lambda row: row.supported and row.kind == "production",
+        "lts": lambda row: row.supported and row.kind == "lts",
     }
     test = kinds.get(request.driver)
     row = _named(request.driver, catalog) if test is None else _newest(facts, request, catalog, test)
@@ -144,7 +144,7 @@ def _newest(
 
 def serving(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverBranch, ...]:
     """The branches that drive every GPU that is to be used."""
-    here = [target for target in targets(facts, request) if target.gpu]
+    here = kinds(tuple(target for target in targets(facts, request) if target.gpu))
     return tuple(row for row in catalog.branches if all(_branch_drives(row, target, catalog) for target in here))
 
 
@@ -263,7 +263,7 @@ def _one_generation(facts: Facts, request: Request) -> str:
 def branches_text(facts: Facts, request: Request, catalog: Catalog) -> str:
     """Which branches each GPU can have, for messages."""
     parts = []
-    for target in dict.fromkeys(replace(each, gpu=each.gpu) for each in targets(facts, request)):
+    for target in kinds(targets(facts, request)):
         rows = [row.branch for row in catalog.branches if _branch_drives(row, target, catalog)]
         last = max(rows, key=Dotted, default=None)
         text = f"{target.label}: {min(rows, key=Dotted)} to {last}" if rows else f"{target.label}: none"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from provision.errors import UsageError
 from provision.model.facts import Driver, Facts, Gpu
 from provision.model.versions import ComputeCapability, Dotted
+from provision.resolve.targets import box, integrated
 
 
 def with_overrides(facts: Facts, *, driver_version: str | None, compute_capability: str | None) -> Facts:
@@ -24,6 +25,16 @@ def with_overrides(facts: Facts, *, driver_version: str | None, compute_capabili
 def with_driver(driver: Driver, version: str) -> Driver:
     """``driver`` as it will be once ``version`` is installed and working."""
     return replace(driver, state="working", version=version, cuda_api_version=None, detail=f"as if {version} worked")
+
+
+def completed(facts: Facts) -> Facts:
+    """``facts`` with what the rest of them imply: a driver that is loaded and was not asked is taken to work, and a
+    GPU that is part of a board's processor means an Arm machine."""
+    if facts.driver.state == "unknown" and facts.driver.version is not None:
+        facts = replace(facts, driver=replace(facts.driver, state="working"))
+    if facts.cpu.arch is None and any(integrated(target) for target in box(facts)):
+        facts = replace(facts, cpu=replace(facts.cpu, arch="aarch64"))
+    return facts
 
 
 def _gpus(gpus: tuple[Gpu, ...], capability: str) -> tuple[Gpu, ...]:

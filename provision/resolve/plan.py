@@ -15,6 +15,7 @@ from provision.resolve.candidates import Candidate, driver_needed, jit_capabilit
 from provision.resolve.changes import changes
 from provision.resolve.copts import options as compiler_options
 from provision.resolve.copts import target as cpu_target
+from provision.resolve.overrides import completed
 from provision.resolve.reasons import reasons
 from provision.resolve.solve import Judged, Solution, solve
 from provision.resolve.steps import steps
@@ -28,6 +29,7 @@ JIT_CACHE_BYTES = 4 * 1024**3
 
 def plan_for(facts: Facts, request: Request, catalog: Catalog) -> Plan:
     """The plan for one host. Raises NoStackFits with every objection where nothing fits."""
+    read, facts = facts, completed(facts)
     solution = solve(facts, request, catalog)
     environment = _environment(solution, request, catalog)
     stack = _devices(tuple(_stack(each, solution, environment, request, catalog) for each in solution.chosen))
@@ -36,7 +38,7 @@ def plan_for(facts: Facts, request: Request, catalog: Catalog) -> Plan:
         request=request,
         stack=stack,
         reasons=(
-            *reasons(solution, facts, request, catalog),
+            *reasons(solution, read, facts, request, catalog),
             *changes(solution, request, catalog),
         ),
         rejected=tuple(

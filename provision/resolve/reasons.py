@@ -17,18 +17,32 @@ from provision.resolve.targets import left_out, name_all, served_by, targets
 MINOR_COMPATIBILITY = "docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html"
 FASTER_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile")
 """What a build for this CPU could use beyond the wheel's own baseline."""
+BUILT_ON = ("x86_64", "aarch64")
 ONEDNN_ON = ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
 """CPUs on which TensorFlow 2.9 and newer switches oneDNN on by itself (tensorflow/core/util/port.cc)."""
 
 
-def reasons(solution: Solution, facts: Facts, request: Request, catalog: Catalog) -> tuple[Reason, ...]:
+STATES = {
+    "absent": "no NVIDIA driver is installed",
+    "nouveau": "nouveau has the GPU, and CUDA needs NVIDIA's driver",
+    "not_loaded": "an NVIDIA driver is installed and not loaded",
+    "mismatch": "the loaded NVIDIA driver does not match its libraries",
+    "no_library": "the NVIDIA driver is loaded and its library is missing",
+    "no_devices": "the NVIDIA driver is loaded and finds no device",
+    "failed": "the NVIDIA driver failed",
+    "unknown": "whether there is an NVIDIA driver is not known",
+}
+
+
+def reasons(solution: Solution, read: Facts, facts: Facts, request: Request, catalog: Catalog) -> tuple[Reason, ...]:
+    """``facts`` is ``read`` with what it implies."""
     found = [
         *_device(solution, facts, request),
         *_driver(solution, facts, request),
         *_frameworks(solution, facts, request, catalog),
         *_python(solution, facts, request),
         *_together(solution, request),
-        *_unknown(solution, facts),
+        *_unknown(solution, read),
     ]
     return tuple(dict.fromkeys(found))
 
@@ -84,7 +98,7 @@ def _driver(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
         )
     else:
         detail = f" ({facts.driver.detail})" if facts.driver.detail else ""
-        before = f"the driver is {facts.driver.state.replace('_', ' ')}{detail}"
+        before = f"{STATES.get(facts.driver.state, facts.driver.state)}{detail}"
     yield Reason(
         rule="driver.chosen",
         text=f"{before}: branch {driver.branch} ({driver.version}) is the newest fit that drives every GPU here, "
@@ -269,6 +283,13 @@ def _together(solution: Solution, request: Request) -> Iterator[Reason]:
 
 def _unknown(solution: Solution, facts: Facts) -> Iterator[Reason]:
     missing = []
+    if any(each.candidate.source for each in solution.chosen) and facts.cpu.arch not in (None, *BUILT_ON):
+        yield Reason(
+            rule="unknown.machine",
+            text=f"no source here says that it builds on {facts.cpu.arch}: the build may need patches",
+        )
+    if facts.driver.state == "unknown" and facts.driver.version and solution.driver.action == "none":
+        missing.append(f"whether the loaded driver {facts.driver.version} works")
     if facts.cpu.arch is None:
         missing.append("the machine's architecture")
     if not facts.cpu.flags and any(each.candidate.release.cpu_flags for each in solution.chosen):

@@ -15,7 +15,7 @@ from provision.model.versions import Dotted
 from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities, pythons, system_pythons
 from provision.resolve.copts import target
 from provision.resolve.driver import drives, installation_problem
-from provision.resolve.targets import Target, box, capability, name_all, served_by, targets
+from provision.resolve.targets import Target, box, capability, kinds, name_all, served_by, targets
 
 Rule = Callable[[Candidate, Facts, Request, Catalog], "Objection | None"]
 
@@ -237,7 +237,7 @@ def driver_drives(candidate: Candidate, facts: Facts, request: Request, catalog:
     found = facts.driver.version
     if candidate.build.device != "cuda" or facts.driver.state != "working" or found is None:
         return None
-    without = tuple(each for each in targets(facts, request) if not drives(found, each, catalog))
+    without = tuple(each for each in kinds(targets(facts, request)) if not drives(found, each, catalog))
     if not without:
         return None
     return Objection(

@@ -53,25 +53,41 @@ def wanted_of(request: Request) -> tuple[Wanted, ...]:
 
 def solve(facts: Facts, request: Request, catalog: Catalog) -> Solution:
     """Raises NoStackFits with every objection where nothing fits."""
-    tries = [
-        (option, tuple(_judge(each, option.facts, request, catalog) for each in wanted_of(request)))
-        for option in options(facts, request, catalog)
-    ]
+    tries = Tries(options(facts, request, catalog), request, catalog)
     able = tuple(has_cuda(each.framework, catalog) for each in wanted_of(request))
     if request.device != "cpu" and any(able) and (facts.gpus or request.device == "cuda"):
         found = _on_gpus(tries, able, request)
         if found is not None:
             return found
         _refuse_cpu(tries, facts, request, catalog)
-    option, judged = tries[0]
+    option, judged = tries.first
     found = _best(option, judged, tuple(lambda each: each.candidate.build.device == "cpu" for _ in judged))
     if found is None:
         raise _nothing_fits(judged, request)
     return replace(found, gpus_left_out=bool(facts.gpus) and request.device == "auto" and any(able))
 
 
-Tries = list[tuple[DriverOption, tuple[tuple[Judged, ...], ...]]]
-Fits = Callable[[Judged], bool]
+Rows = tuple[tuple["Judged", ...], ...]
+Fits = Callable[["Judged"], bool]
+
+
+class Tries:
+    """The ways the driver could be, each with every candidate judged under it; judged when first looked at."""
+
+    def __init__(self, ways: tuple[DriverOption, ...], request: Request, catalog: Catalog) -> None:
+        self._ways, self._request, self._catalog = ways, request, catalog
+        self._judged: list[Rows] = []
+
+    def __iter__(self) -> Iterator[tuple[DriverOption, Rows]]:
+        for number, option in enumerate(self._ways):
+            if number == len(self._judged):
+                asked = wanted_of(self._request)
+                self._judged.append(tuple(_judge(each, option.facts, self._request, self._catalog) for each in asked))
+            yield option, self._judged[number]
+
+    @property
+    def first(self) -> tuple[DriverOption, Rows]:
+        return next(iter(self))
 
 
 def _on_gpus(tries: Tries, able: tuple[bool, ...], request: Request) -> Solution | None:
@@ -102,7 +118,7 @@ def _on_gpus(tries: Tries, able: tuple[bool, ...], request: Request) -> Solution
 
 def _refuse_cpu(tries: Tries, facts: Facts, request: Request, catalog: Catalog) -> None:
     """Raise where the CPU would be a silent fallback: it was not wanted, or the GPUs are usable one by one."""
-    judged = tries[0][1]
+    judged = tries.first[1]
     if request.device == "cuda":
         raise _nothing_fits(judged, request)
     conflict = driver_conflict(facts, request)

@@ -49,19 +49,34 @@ def capability(text: str | None) -> ComputeCapability | None:
 
 def box(facts: Facts) -> tuple[Target, ...]:
     """Every GPU of the box."""
-    return tuple(Target(capability=capability(gpu.compute_capability), gpu=gpu) for gpu in facts.gpus)
+    return _box(facts.gpus)
+
+
+@lru_cache(maxsize=64)
+def _box(gpus: tuple[Gpu, ...]) -> tuple[Target, ...]:
+    return tuple(Target(capability=capability(gpu.compute_capability), gpu=gpu) for gpu in gpus)
 
 
 def targets(facts: Facts, request: Request) -> tuple[Target, ...]:
     """Every GPU of the box; where capabilities were asked for, the GPUs that have them, and those that none has."""
-    if not request.compute_capabilities:
-        return box(facts)
+    return _targets(facts.gpus, request.compute_capabilities)
+
+
+@lru_cache(maxsize=64)
+def _targets(gpus: tuple[Gpu, ...], wanted: tuple[str, ...]) -> tuple[Target, ...]:
+    if not wanted:
+        return _box(gpus)
     found: list[Target] = []
-    for text in request.compute_capabilities:
+    for text in wanted:
         asked = capability(text.removesuffix("+PTX"))
-        here = [target for target in box(facts) if target.capability == asked]
+        here = [target for target in _box(gpus) if target.capability == asked]
         found += here or [Target(capability=asked, ptx=text.endswith("+PTX"))]
     return tuple(found)
+
+
+def kinds(found: tuple[Target, ...]) -> tuple[Target, ...]:
+    """One of each sort: eight equal GPUs need no eight looks at the tables."""
+    return tuple({(each.label, each.gpu and (each.gpu.chip, each.gpu.source)): each for each in found}.values())
 
 
 def left_out(facts: Facts, request: Request) -> tuple[Target, ...]:
@@ -103,7 +118,11 @@ def kernel(text: str) -> Kernel | None:
 
 def served_by(kernels: tuple[str, ...], wanted: ComputeCapability, catalog: Catalog) -> Kernel | None:
     """The kernel that runs on ``wanted``: compiled code before PTX, the nearest first. None where none does."""
-    rules = catalog.kernel_rules
+    return _served_by(kernels, wanted, catalog.kernel_rules)
+
+
+@lru_cache(maxsize=4096)
+def _served_by(kernels: tuple[str, ...], wanted: ComputeCapability, rules: KernelRules | None) -> Kernel | None:
     found = [entry for entry in map(kernel, kernels) if entry and _runs(entry, _one_name(wanted, rules), rules)]
     return max(found, key=lambda entry: (not entry.ptx, entry.capability, entry.text), default=None)
 
@@ -129,12 +148,17 @@ def _one_name(wanted: ComputeCapability, rules: KernelRules | None) -> ComputeCa
     return _named(str(wanted), rules.same_chip if rules else SAME_CHIP)
 
 
+@lru_cache(maxsize=4096)
+def _is_chip(match: str, code: str) -> bool:
+    return re.match(match, code) is not None
+
+
 def chip_of(target: Target, catalog: Catalog) -> Chip | None:
     """The chip table's row: by the chip's code where it is known, else the first of the same compute capability."""
     rows = catalog.chips.chips
     if target.gpu is not None and target.gpu.chip:
         for row in rows:
-            if re.match(row.match, target.gpu.chip):
+            if _is_chip(row.match, target.gpu.chip):
                 return row
     if target.capability is None:
         return None
