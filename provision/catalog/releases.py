@@ -26,6 +26,7 @@ class _ReleaseRow:
     pin: tuple[ReleasePin, ...] = ()
     recipe: SourceRecipe | None = None
     onednn: str = ""
+    backends: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
 
 
@@ -71,6 +72,7 @@ def _release(whole: _FrameworkTable, row: _ReleaseRow, file: str) -> Release:
         onednn=row.onednn,
         recipe=row.recipe or whole.recipe,
         pin_reasons=row.pin,
+        backends=row.backends,
         source=row.source,
         notes=row.notes,
     )

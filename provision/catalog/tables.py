@@ -10,18 +10,22 @@ from provision.catalog.releases import framework_releases
 from provision.catalog.rows import FOLDER, make, make_all, table
 from provision.model.catalog import (
     Catalog,
+    CompilerFlag,
+    CpuLevel,
     CudaRelease,
     CudnnRelease,
     DriverBranch,
     GpuArchitecture,
     GpuFormats,
     KernelRules,
+    Microarchitecture,
     OpenModules,
     Pin,
+    RejectedOption,
     Release,
 )
 
-FRAMEWORKS = ("tensorflow.toml", "pytorch.toml")
+FRAMEWORKS = ("tensorflow.toml", "keras.toml", "pytorch.toml", "jax.toml", "numpy.toml")
 """In the order that messages list them; the first is what a request without a framework gets."""
 
 ROWS: dict[str, tuple[str, str, type[Any]]] = {
@@ -31,6 +35,10 @@ ROWS: dict[str, tuple[str, str, type[Any]]] = {
     "cudnn": ("cudnn.toml", "cudnn", CudnnRelease),
     "branches": ("drivers.toml", "branch", DriverBranch),
     "formats": ("formats.toml", "formats", GpuFormats),
+    "compiler_flags": ("cpu_flags.toml", "flag", CompilerFlag),
+    "levels": ("cpu_flags.toml", "level", CpuLevel),
+    "rejected_options": ("cpu_flags.toml", "rejected", RejectedOption),
+    "microarchitectures": ("microarchitectures.toml", "microarchitecture", Microarchitecture),
 }
 """By field of Catalog: the file, the name of its [[rows]], and what a row becomes."""
 
@@ -59,7 +67,6 @@ def read(folder: Path = FOLDER) -> Catalog:
         kernel_rules=make(KernelRules, cuda.get("kernel_rules"), "cuda.toml", "[kernel_rules]"),
         open_modules=make(OpenModules, drivers.get("open_modules"), "drivers.toml", "[open_modules]"),
         chips=read_chips(folder),
-        compiler_flags=(),
     )
 
 

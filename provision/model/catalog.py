@@ -91,6 +91,8 @@ class Release:
     recipe: SourceRecipe | None = None
     pin_reasons: tuple[ReleasePin, ...] = ()
     """Why each of ``pins`` is there."""
+    backends: Mapping[str, str] = field(default_factory=dict)
+    """For Keras: the frameworks that can carry it, each with the versions that go with it (PEP 440)."""
     source: tuple[str, ...] = ()
     notes: str = ""
 
