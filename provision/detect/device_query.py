@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from provision.detect.seen import Seen, SeenGpu
-from provision.detect.text import known
+from provision.detect.text import blocks, known
 
 # 'Device 0: "NVIDIA GeForce RTX 5090"'
 _DEVICE = re.compile(r'^Device \d{1,3}: "([^"\n]{1,200})"', re.MULTILINE)
@@ -18,10 +18,9 @@ def read_device_query(text: str) -> Seen | None:
     heads = list(_DEVICE.finditer(text))
     if not heads:
         return None
-    ends = [head.start() for head in heads[1:]] + [len(text)]
     versions = _VERSIONS.search(text)
     return Seen(
-        gpus=tuple(_gpu(head[1], text[head.end() : end]) for head, end in zip(heads, ends, strict=True)),
+        gpus=tuple(_gpu(head[1], block) for head, block in blocks(heads, text)),
         cuda_api_version=versions[1] if versions else None,
     )
 

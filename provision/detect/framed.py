@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from provision.detect.text import blocks
 from provision.model.readings import Readings
 
 END = "end"
@@ -36,9 +37,5 @@ def is_complete(text: str, boundary: str) -> bool:
 
 def _frames(text: str, boundary: str) -> list[tuple[str, str, str]]:
     head = re.compile(rf"^{re.escape(boundary)} ({NAME.pattern})(?: (\d{{1,3}}))?\r?\n", re.MULTILINE)
-    found = list(head.finditer(text))
-    ends = [match.start() for match in found[1:]] + [len(text)]
-    return [
-        (match[1], match[2] or "", text[match.end() : end].removesuffix("\n"))
-        for match, end in zip(found, ends, strict=True)
-    ]
+    found = blocks(list(head.finditer(text)), text)
+    return [(match[1], match[2] or "", content.removesuffix("\n")) for match, content in found]

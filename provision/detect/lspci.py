@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from provision.detect.pci import ADDRESS, GPU_CLASSES, VENDOR, PciGpu, canonical_address
+from provision.detect.text import blocks
 
 READINGS = (
     "lspci_nnDvvv_10de", "lspci_vnn_10de", "lspci_nn", "lspci_d10de_v", "lspci_v", "lspci_vv", "lspci",
@@ -27,14 +28,12 @@ _IN_USE = re.compile(r"^\s+Kernel driver in use:\s*(\S{1,64})\s*$", re.MULTILINE
 
 def read_lspci(text: str) -> list[PciGpu]:
     """`lspci` with any of -n, -D, -v and -d: a head line a device, indented lines below it."""
-    heads = list(_HEAD.finditer(text))
     found = []
-    for number, head in enumerate(heads):
-        end = heads[number + 1].start() if number + 1 < len(heads) else len(text)
+    for head, below in blocks(list(_HEAD.finditer(text)), text):
         class_id = head["class_id"] or _CLASS_NAMES.get(head["class_name"].strip())
         gpu = _gpu(head) if class_id in GPU_CLASSES else None
         if gpu is not None:
-            in_use = _IN_USE.search(text, head.end(), end)
+            in_use = _IN_USE.search(below)
             found.append(PciGpu(address=gpu.address, device=gpu.device, name=gpu.name, driver=in_use and in_use[1]))
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from provision.detect.pci import ADDRESS, canonical_address
 from provision.detect.seen import Seen, SeenGpu, device_id, mig
-from provision.detect.text import known, mib, version
+from provision.detect.text import blocks, known, mib, version
 
 # "GPU 00000000:41:00.0"; driver 358 and older print four digits of domain
 _GPU = re.compile(rf"^GPU ({ADDRESS})\s*$", re.MULTILINE)
@@ -20,9 +20,8 @@ def read_q(text: str) -> Seen | None:
         return None
     heads = list(_GPU.finditer(text))
     top = dict(_leaves(text[: heads[0].start()] if heads else text))
-    ends = [head.start() for head in heads[1:]] + [len(text)]
     return Seen(
-        gpus=tuple(_gpu(head[1], text[head.end() : end]) for head, end in zip(heads, ends, strict=True)),
+        gpus=tuple(_gpu(head[1], block) for head, block in blocks(heads, text)),
         # driver 610: "Driver Version : 610.57.04 [Deprecated; …]" and "KMD Version : 610.57.04"
         driver_version=version(top.get(("KMD Version",))) or version(top.get(("Driver Version",))),
         cuda_api_version=version(top.get(("CUDA UMD Version",))) or version(top.get(("CUDA Version",))),

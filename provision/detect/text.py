@@ -44,6 +44,13 @@ def pairs(text: str) -> Iterator[tuple[str, str]]:
             yield key.strip(), value.strip()
 
 
+def blocks(heads: list[re.Match[str]], text: str) -> Iterator[tuple[re.Match[str], str]]:
+    """Each head with the text below it, up to the next head."""
+    starts = [head.start() for head in heads[1:]] + [len(text)]
+    for head, end in zip(heads, starts, strict=False):
+        yield head, text[head.end() : end]
+
+
 def known(text: str | None) -> str | None:
     """``text`` without blanks, or None where a tool said that it does not know ("N/A", "[N/A]", "[REDACTED]")."""
     text = (text or "").strip()
