@@ -152,7 +152,8 @@ def lowered(variable: str, value: str, ladder: tuple[tuple[str, str], ...], flag
         wanted = next((name for name in reversed(names) if wanted.startswith(name + "_E")), "")
     if not wanted:
         return None
-    lost = [name for name, flag in ladder[names.index(wanted) + 1 :] if flag in flags]
+    above = ladder[names.index(wanted) + 1 :]
+    lost = [flag if name.isdigit() else name for name, flag in above if flag in flags]
     return f"{variable}={value} keeps it from {', '.join(lost)}, which this CPU has" if lost else None
 
 

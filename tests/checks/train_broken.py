@@ -79,7 +79,7 @@ def main() -> int:
         options.seed = int(seed)
         found = mnist.inside(options)
         data = mnist.measured(options.framework, "cpu", found, extra=True)
-        print(json.dumps({**mnist.verdict(data, found["losses"]), "seed": seed}), flush=True)
+        print(json.dumps({**mnist.verdict(data, found["losses"]), "seed": seed}), flush=True)  # noqa: T201
     return 0
 
 
