@@ -131,7 +131,7 @@ def _source(release: Release, facts: Facts, request: Request, catalog: Catalog) 
         build = WheelBuild(
             name="source",
             device="cuda" if device == "cuda" else "cpu",
-            requirements=_own_requirements(release, device),
+            requirements=_own_requirements(release, device, facts.cpu.arch),
             index=None,
             archs=(),
             cuda=cuda if device == "cuda" else None,
@@ -143,9 +143,10 @@ def _source(release: Release, facts: Facts, request: Request, catalog: Catalog) 
     return found
 
 
-def _own_requirements(release: Release, device: str) -> tuple[str, ...]:
+def _own_requirements(release: Release, device: str, arch: str | None) -> tuple[str, ...]:
     """Those of the wheel of the same device, without the name of an index's build: our wheel has none."""
-    lines = next((build.requirements for build in release.builds if build.device == device), ())
+    same = sorted((build for build in release.builds if build.device == device), key=lambda build: build.name)
+    lines = min(same, key=lambda build: arch not in build.archs).requirements if same else ()
     return tuple(re.sub(r"\+[A-Za-z0-9.]+$", "", line) for line in lines) or (
         f"{release.framework}=={release.version}",
     )

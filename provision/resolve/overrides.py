@@ -29,12 +29,21 @@ def with_driver(driver: Driver, version: str) -> Driver:
 
 def completed(facts: Facts) -> Facts:
     """``facts`` with what the rest of them imply: a driver that is loaded and was not asked is taken to work, and a
-    GPU that is part of a board's processor means an Arm machine."""
+    GPU that is part of a board's processor means an Arm machine. A version that is none counts as not known."""
+    facts = replace(
+        facts,
+        driver=replace(facts.driver, version=_version(facts.driver.version)),
+        system=replace(facts.system, glibc=_version(facts.system.glibc)),
+    )
     if facts.driver.state == "unknown" and facts.driver.version is not None:
         facts = replace(facts, driver=replace(facts.driver, state="working"))
     if facts.cpu.arch is None and any(integrated(target) for target in box(facts)):
         facts = replace(facts, cpu=replace(facts.cpu, arch="aarch64"))
     return facts
+
+
+def _version(text: str | None) -> str | None:
+    return text if text is not None and text[:1].isdecimal() and text[:1].isascii() else None
 
 
 def _gpus(gpus: tuple[Gpu, ...], capability: str) -> tuple[Gpu, ...]:

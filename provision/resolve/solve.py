@@ -121,13 +121,16 @@ def _refuse_cpu(tries: Tries, facts: Facts, request: Request, catalog: Catalog) 
     judged = tries.first[1]
     if request.device == "cuda":
         raise _nothing_fits(judged, request)
+    for _, rows in tries:
+        if any(not each.objections and not each.candidate.source and on_gpu(each) for row in rows for each in row):
+            raise _nothing_fits(rows, request)
     conflict = driver_conflict(facts, request)
     if conflict is not None:
         raise NoStackFits(what=conflict.what, why=conflict.why, hint=conflict.hint, details=_details(judged))
-    single = {str(each.capability) for each in targets(facts, request) if each.capability}
+    single = sorted({each.capability for each in targets(facts, request) if each.capability})
     if len(single) < 2:
         return
-    usable = [each for each in sorted(single) if _alone(each, facts, request, catalog)]
+    usable = [each for each in single if _alone(str(each), facts, request, catalog)]
     if usable:
         raise NoStackFits(
             what="the GPUs of this box cannot be used together",
@@ -137,8 +140,13 @@ def _refuse_cpu(tries: Tries, facts: Facts, request: Request, catalog: Catalog) 
         )
 
 
+def on_gpu(each: Judged) -> bool:
+    return each.candidate.build.device == "cuda"
+
+
 def _alone(capability: str, facts: Facts, request: Request, catalog: Catalog) -> bool:
-    asked = replace(request, device="cuda", compute_capabilities=(capability,))
+    origin = "wheel" if request.origin == "auto" else request.origin
+    asked = replace(request, device="cuda", origin=origin, compute_capabilities=(capability,))
     try:
         solve(facts, asked, catalog)
     except NoStackFits:
@@ -227,7 +235,7 @@ def _nothing_fits(judged: tuple[tuple[Judged, ...], ...], request: Request) -> N
         return NoStackFits(
             what=f"no environment holds {names} together",
             why=f"each of them fits this host, but not with the others: {why}",
-            hint="use two environments: `--framework A --name a`, then `--framework B --name b`",
+            hint="use two environments: `--framework A --name a`, then `--framework B --name b`; or --device cpu",
             details=_details(judged),
         )
     return NoStackFits(

@@ -1,0 +1,184 @@
+"""What holds for every host, every request and every order of the catalog."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds.hosts import AVX, CARDS, V1, V2, V3, V4, card, host
+from worlds.tables import CATALOG
+
+from provision.errors import ProvisionError
+from provision.model.catalog import Catalog
+from provision.model.data import from_data, to_data
+from provision.model.facts import Facts, Gpu, Mig, Os
+from provision.model.plan import Plan
+from provision.model.request import Request, Wanted
+from provision.model.versions import Dotted
+from provision.resolve import plan_for, with_overrides
+from provision.resolve.candidates import Candidate, candidates
+from provision.resolve.driver import drives
+from provision.resolve.overrides import completed
+from provision.resolve.rules import failing
+from provision.resolve.solve import solve, wanted_of
+from provision.resolve.targets import box
+
+DRIVERS = [row.newest_seen for row in CATALOG.branches if row.newest_seen] + ["525.60.12", "570.124.06", "610.57.04"]
+FRAMEWORKS = ["tensorflow", "pytorch", "jax", "keras", "numpy"]
+STATES = ["working", "absent", "nouveau", "not_loaded", "mismatch", "no_library", "no_devices", "failed", "unknown"]
+
+cards = st.lists(st.sampled_from(sorted(CARDS)), max_size=3)
+flags = st.sampled_from([(), V1, V2, AVX, V3, V4])
+hosts = st.builds(
+    lambda names, **more: host(*names, **more),
+    cards,
+    flags=flags,
+    arch=st.sampled_from(["x86_64", "aarch64", "ppc64le", None]),
+    driver=st.none() | st.sampled_from(DRIVERS),
+    state=st.none() | st.sampled_from(STATES),
+    glibc=st.sampled_from(["2.17", "2.27", "2.28", "2.36", None]),
+    pythons=st.lists(st.sampled_from(["3.8.10", "3.9.2", "3.11.2", "3.12.3", "3.14.0"]), unique=True, max_size=3).map(
+        tuple
+    ),
+    os=st.sampled_from(["debian", "ubuntu", "alpine", "macos"]),
+    wsl=st.booleans(),
+    container=st.booleans(),
+    hypervisor=st.booleans(),
+)
+requests = st.builds(
+    Request,
+    frameworks=st.lists(
+        st.sampled_from([*FRAMEWORKS, "tensorflow==2.16", "pytorch<2.15"]),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda text: text[:5],
+    ).map(lambda names: tuple(wanted(name) for name in names)),
+    device=st.sampled_from(["auto", "cpu", "cuda"]),
+    origin=st.sampled_from(["auto", "wheel", "source"]),
+    cpu=st.sampled_from(["native", "generic", "x86-64-v3", "avx2,fma"]),
+    compute_capabilities=st.sampled_from([(), (), (), ("8.9",), ("9.0+PTX", "6.1")]),
+    python=st.sampled_from([None, None, "3.9", "3.12"]),
+    driver=st.sampled_from(["keep", "keep", "newest", "prod", "lts", "570", "595.84"]),
+    force=st.booleans(),
+)
+
+
+def wanted(text: str) -> Wanted:
+    name = text.rstrip("=<>.0123456789")
+    return Wanted(framework=name, specifier=text[len(name) :])
+
+
+@settings(max_examples=300, deadline=None)
+@given(facts=hosts, request=requests)
+def test_a_chosen_stack_draws_no_objection(facts: Facts, request: Request) -> None:
+    facts = completed(facts)
+    try:
+        solution = solve(facts, request, CATALOG)
+    except ProvisionError:
+        return
+    for judged in solution.chosen:
+        assert failing(judged.candidate, solution.driver.facts, request, CATALOG) == ()
+        assert solution.python in judged.pythons
+    if request.device == "cuda" and {"tensorflow", "pytorch", "jax"} & {each.framework for each in request.frameworks}:
+        assert any(judged.candidate.build.device == "cuda" for judged in solution.chosen)
+
+
+@settings(max_examples=150, deadline=None)
+@given(facts=hosts, request=requests, data=st.data())
+def test_the_catalogs_order_does_not_matter(facts: Facts, request: Request, data: st.DataObject) -> None:
+    shuffled = replace(
+        CATALOG,
+        releases=tuple(data.draw(st.permutations(CATALOG.releases))),
+        branches=tuple(data.draw(st.permutations(CATALOG.branches))),
+        cuda=tuple(data.draw(st.permutations(CATALOG.cuda))),
+    )
+    mixed = replace(
+        shuffled, releases=tuple(replace(row, builds=tuple(reversed(row.builds))) for row in shuffled.releases)
+    )
+    assert outcome(facts, request, CATALOG) == outcome(facts, request, mixed)
+
+
+def outcome(facts: Facts, request: Request, catalog: Catalog) -> Any:
+    try:
+        made = plan_for(facts, request, catalog)
+    except ProvisionError as error:
+        return error.what
+    return made.stack, made.steps, made.fingerprint
+
+
+@settings(max_examples=200, deadline=None)
+@given(facts=hosts, request=requests, first=st.sampled_from(DRIVERS), second=st.sampled_from(DRIVERS))
+def test_a_newer_driver_never_loses_a_candidate(facts: Facts, request: Request, first: str, second: str) -> None:
+    older, newer = sorted((first, second), key=Dotted)
+    if not all(drives(newer, target, CATALOG) for target in box(facts)):
+        return  # a driver too new for a card is not newer, it is wrong
+    assert fitting(facts, request, older) <= fitting(facts, request, newer)
+
+
+def fitting(facts: Facts, request: Request, driver: str) -> set[str]:
+    known = with_overrides(facts, driver_version=driver, compute_capability=None)
+    return {str(each) for each in every(known, request) if not failing(each, known, request, CATALOG)}
+
+
+def every(facts: Facts, request: Request) -> list[Candidate]:
+    return [each for name in wanted_of(request) for each in candidates(name, facts, request, CATALOG)]
+
+
+words = st.none() | st.text(max_size=12) | st.sampled_from(["3.11", "x86_64", "sm_90", "9.0", "2.36", "580.95.05"])
+strange_gpus = st.builds(
+    Gpu,
+    name=words,
+    pci_address=words,
+    pci_id=words,
+    chip=words,
+    architecture=words,
+    compute_capability=words,
+    memory_mib=st.none() | st.integers(),
+    mig=st.none() | st.builds(Mig, enabled=st.booleans(), devices=st.integers()),
+    source=st.sampled_from(["nvml", "nvidia-smi", "pci"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    facts=hosts,
+    request=requests,
+    gpus=st.lists(strange_gpus | st.sampled_from(sorted(CARDS)).map(card), max_size=3).map(tuple),
+    arch=words,
+    glibc=words,
+    version=words,
+    level=words,
+    system=words,
+    pythons=st.lists(st.text(max_size=8), max_size=3).map(tuple),
+    strange_flags=st.lists(st.text(max_size=8), max_size=4).map(tuple),
+)
+def test_any_facts_give_a_plan_or_an_explanation(
+    facts: Facts,
+    request: Request,
+    gpus: tuple[Gpu, ...],
+    arch: str | None,
+    glibc: str | None,
+    version: str | None,
+    level: str | None,
+    system: str | None,
+    pythons: tuple[str, ...],
+    strange_flags: tuple[str, ...],
+) -> None:
+    strange = replace(
+        facts,
+        gpus=gpus,
+        cpu=replace(facts.cpu, arch=arch, level=level, flags=strange_flags),
+        driver=replace(facts.driver, version=version),
+        system=replace(facts.system, glibc=glibc, pythons=pythons, os=Os(id=system, version_id=None)),
+    )
+    try:
+        made = plan_for(strange, request, CATALOG)
+    except ProvisionError as error:
+        assert error.what
+        assert error.exit_code in (2, 3)
+        return
+    assert from_data(Plan, to_data(made)) == made
+    assert [step.id for step in made.steps][-2:] == ["environment", "verification"]
+    assert all(reason.text for reason in made.reasons)
