@@ -225,6 +225,8 @@ class _Carrying:
             "provision_mnist_files": [str(path) for path in files],
             "provision_controller": _controller(),
             "provision_lock_timeout_s": self.options.lock_timeout_s,
+            # the first import compiles what it uses; compiling all of TensorFlow takes 17 s of CPU time
+            "provision_compile_bytecode": False,
             # roles that a tag leaves out still have their arguments checked
             "provision_uv_binary": "",
             "provision_uv_version": "",

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_values import plan, stack
 
 from provision.errors import Interrupted, StepFailed
-from provision.model.plan import Plan, Stack
-from provision.model.request import Request
+from provision.model.plan import Plan
 from provision.run import lock
 
 PYTORCH = "https://download.pytorch.org/whl/cpu"
@@ -25,22 +25,6 @@ PINNED = """
 [tool.uv.sources]
 torch = { index = "stack-0" }
 """
-
-
-def stack(framework: str = "tensorflow", **fields: Any) -> Stack:
-    empty: dict[str, Any] = {
-        "version": "2.21.0", "origin": "wheel", "python": "3.11", "device": "cpu", "build": "cpu", "index": None,
-        "index_url": None, "requirements": ("tensorflow-cpu==2.21.0",), "cuda": None, "cudnn": None, "driver": None,
-        "compute_capabilities": (), "copts": (), "bazel": None, "compiler": None, "environment": {},
-    }  # fmt: skip
-    return Stack(framework=framework, **{**empty, **fields})
-
-
-def plan(*stacks: Stack, glibc: str | None = "2.36", arch: str | None = "x86_64", **request: Any) -> Plan:
-    return Plan(
-        host="localhost", request=Request(**request), stack=stacks or (stack(),), reasons=(), rejected=(), steps=(),
-        arch=arch, glibc=glibc,
-    )  # fmt: skip
 
 
 def torch(**request: Any) -> Plan:
