@@ -104,9 +104,10 @@ def train_keras_model(keras: Any, job: Job) -> dict[str, Any]:
 
 
 def torch_model() -> Any:
+    """Keras's network, its initialisation included (Glorot's uniform; biases are zero)."""
     from torch import nn
 
-    return nn.Sequential(
+    model = nn.Sequential(
         nn.Conv2d(1, FILTERS, KERNEL),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -116,6 +117,10 @@ def torch_model() -> Any:
         nn.ReLU(),
         nn.Linear(DENSE, 10),
     )
+    for layer in (model[0], model[5], model[7]):
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return model
 
 
 def train_pytorch(job: Job) -> dict[str, Any]:
@@ -161,14 +166,15 @@ def train_pytorch(job: Job) -> dict[str, Any]:
 
 
 def jax_weights(seed: int) -> list[Any]:
-    """He's normal initialisation; biases are zero."""
+    """Keras's initialisation: Glorot's uniform; biases are zero."""
     import jax
 
     shapes = [(KERNEL, KERNEL, 1, FILTERS), (POOLED * FILTERS, DENSE), (DENSE, 10)]
     weights = []
     for key, shape in zip(jax.random.split(jax.random.PRNGKey(seed), 3), shapes):
-        scale = math.sqrt(2 / math.prod(shape[:-1]))
-        weights += [scale * jax.random.normal(key, shape), jax.numpy.zeros(shape[-1])]
+        area = math.prod(shape[:-2])
+        limit = math.sqrt(6 / (area * (shape[-2] + shape[-1])))
+        weights += [jax.random.uniform(key, shape, minval=-limit, maxval=limit), jax.numpy.zeros(shape[-1])]
     return weights
 
 
@@ -322,6 +328,27 @@ TRAINERS = {
     "jax": train_jax,
     "numpy": train_numpy,
 }
+
+
+def sees_gpu(framework: str) -> bool:
+    """Asked before training, which some would start on the CPU instead."""
+    if framework == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    if framework == "pytorch":
+        import torch
+
+        return bool(torch.cuda.is_available())
+    if framework == "jax":
+        import jax
+
+        return any(device.platform == "gpu" for device in jax.devices())
+    if framework == "keras":
+        import keras
+
+        return sees_gpu({"torch": "pytorch"}.get(keras.backend.backend(), keras.backend.backend()))
+    return False
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------

@@ -1,18 +1,17 @@
 """Trains with checks/mnist.py after breaking one thing in it; run by the environment's Python, not by pytest.
 
-    python train_broken.py CHECKS BREAKAGE --framework F [mnist.py's options]
+    python train_broken.py CHECKS BREAKAGE,… --framework F [--data DIR] [--seeds 1,2] [--train N]
 
-Prints mnist.py's JSON line.
+Prints mnist.py's JSON line for each breakage and seed. This is also how the bounds in mnist.py were measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import sys
-
-BREAKAGES = ("nothing", "zero-convolution", "shuffled-labels", "no-learning", "dead-class", "no-number")
 
 
 def break_labels(mnist_data, change) -> None:
@@ -51,35 +50,50 @@ def break_first_layer(nets) -> None:
     nets.numpy_weights = lambda seed: without_first(numpy_weights(seed))
 
 
-def main() -> int:
-    folder, breakage, *arguments = sys.argv[1:]
-    sys.path.insert(0, folder)
-    import mnist
-    import mnist_data
-    import mnist_nets
+def broken(breakage, mnist_data, nets) -> None:
     import numpy as np
 
     if breakage == "zero-convolution":
-        break_first_layer(mnist_nets)
+        break_first_layer(nets)
     elif breakage == "shuffled-labels":
         break_labels(mnist_data, np.random.RandomState(0).permutation)
     elif breakage == "dead-class":
         break_labels(mnist_data, lambda labels: np.where(labels == 7, 1, labels).astype(labels.dtype))
     elif breakage in {"no-learning", "no-number"}:
-        mnist_nets.LEARNING_RATE = 0.0 if breakage == "no-learning" else float("nan")
+        nets.LEARNING_RATE = 0.0 if breakage == "no-learning" else float("nan")
+    elif breakage != "nothing":
+        raise ValueError(breakage)
+
+
+def main() -> int:
     parser = argparse.ArgumentParser()
+    parser.add_argument("checks")
+    parser.add_argument("breakages")
     parser.add_argument("--framework")
     parser.add_argument("--data")
+    parser.add_argument("--train", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=0)
     parser.add_argument("--seeds", default="1")
     parser.set_defaults(device="cpu", download=False, synthetic=False)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     options.synthetic = options.data is None
-    for seed in options.seeds.split(","):
-        options.seed = int(seed)
-        found = mnist.inside(options)
-        data = mnist.measured(options.framework, "cpu", found, extra=True)
-        print(json.dumps({**mnist.verdict(data, found["losses"]), "seed": seed}), flush=True)  # noqa: T201
+    sys.path.insert(0, options.checks)
+    import mnist
+    import mnist_data
+    import mnist_nets
+
+    for breakage in options.breakages.split(","):
+        importlib.reload(mnist_data)
+        importlib.reload(mnist_nets)
+        if options.train < 60_000:
+            mnist_data.synthetic.__defaults__ = (options.train, 2_000, 0)
+        broken(breakage, mnist_data, mnist_nets)
+        for seed in options.seeds.split(","):
+            options.seed = int(seed)
+            found = mnist.inside(options)
+            data = mnist.measured(options.framework, "cpu", found, extra=True)
+            answer = {**mnist.verdict(data, found["losses"]), "breakage": breakage, "seed": seed}
+            print(json.dumps(answer), flush=True)  # noqa: T201
     return 0
 
 
