@@ -105,7 +105,7 @@ def _nvml_error(text: str | None) -> NvmlError | None:
 
 
 def smi_failure(readings: Readings) -> tuple[str, DriverState] | None:
-    """The failing line of nvidia-smi, and its meaning."""
+    """What nvidia-smi said of its failure, as a clause, and the meaning."""
     for name in SMI_READINGS:
         text = readings.text(name) or ""
         # a failure is a line or two; a log of hundreds of lines may hold the same words as some field's value
@@ -114,7 +114,7 @@ def smi_failure(readings: Readings) -> tuple[str, DriverState] | None:
         for pattern, state in FAILURES:
             line = next((line for line in text.splitlines() if re.search(pattern, line)), None)
             if line is not None:
-                return printable(line), state
+                return f'nvidia-smi says: "{printable(line)}"', state
         if natural(readings.text(f"{name}.status")) == TIMED_OUT:
             return "nvidia-smi gave no answer in time", "failed"
     return None
@@ -146,7 +146,7 @@ def _nouveau(evidence: Evidence) -> Found | None:
     if not evidence.nouveau or evidence.module is not None:
         return None
     how = "drives the GPU" if "nouveau" in evidence.bound else "is loaded"
-    told = f'; nvidia-smi says: "{evidence.failure[0]}"' if evidence.failure else ""
+    told = f"; {evidence.failure[0]}" if evidence.failure else ""
     return "nouveau", f"the nouveau kernel module {how}, NVIDIA's is not loaded{told}"
 
 
@@ -155,7 +155,7 @@ def _smi_failed(evidence: Evidence) -> Found | None:
         return None
     message, state = evidence.failure
     module = f"; the loaded module is {evidence.module}" if evidence.module else ""
-    return state, f'nvidia-smi says: "{message}"{module}'
+    return state, f"{message}{module}"
 
 
 def _nvml_failed(evidence: Evidence) -> Found | None:

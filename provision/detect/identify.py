@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from provision.detect.product_names import PRODUCTS
-from provision.model.chips import Chip, Chips, DeviceRange
+from provision.model.chips import Chips, DeviceRange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +25,14 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def identify(chips: Chips, *, pci_name: str | None, device: int | None, product: str | None) -> Identity:
     """The chip code decides; then the device id; the product name alone comes last, for it can be ambiguous."""
-    code = chip_code(pci_name)
-    rule = _rule(chips, code) if code else None
-    if code and rule:
-        return Identity(chip=code, architecture=rule.architecture, compute_capability=rule.compute_capability)
+    word = _first_word(pci_name)
+    rule = next((chip for chip in chips.chips if word and _compiled(chip.match).search(word)), None)
+    if rule:
+        return Identity(
+            chip=chip_code(pci_name) or word,
+            architecture=rule.architecture,
+            compute_capability=rule.compute_capability,
+        )
     segment = _range(chips, device)
     if segment:
         return Identity(architecture=segment.architecture, compute_capability=segment.compute_capability)
@@ -40,12 +44,15 @@ def identify(chips: Chips, *, pci_name: str | None, device: int | None, product:
 
 def chip_code(pci_name: str | None) -> str | None:
     """ "TU104GL [Quadro RTX 5000]" is TU104: what stands before the first blank or bracket, package letters dropped."""
-    word = re.split(r"[\s\[]", (pci_name or "").strip(), maxsplit=1)[0]
-    match = re.match(r"(G[A-Z]?\d{2,3}[A-Z]?|[A-Z]{2}\d{2,3}[A-Z]?|GB6-\S+)", word)
+    match = re.match(r"(G[A-Z]?\d{2,3}[A-Z]?|[A-Z]{2}\d{2,3}[A-Z]?|GB6-\S+)", _first_word(pci_name))
     if match is None:
         return None
     # a letter that is part of the code (GK20A, GM20B, GA10B) against one of a mobile or workstation part (TU117M)
     return match[0] if re.match(r"[A-Z]{2}\d{2}[AB]", match[0]) else re.sub(r"[A-Z]$", "", match[0])
+
+
+def _first_word(pci_name: str | None) -> str:
+    return re.split(r"[\s\[]", (pci_name or "").strip(), maxsplit=1)[0]
 
 
 def product_name(pci_name: str | None) -> str | None:
@@ -55,10 +62,6 @@ def product_name(pci_name: str | None) -> str | None:
         return None
     name = match[1].strip()
     return name if name.startswith("NVIDIA") else f"NVIDIA {name}"
-
-
-def _rule(chips: Chips, code: str) -> Chip | None:
-    return next((chip for chip in chips.chips if _compiled(chip.match).search(code)), None)
 
 
 def _range(chips: Chips, device: int | None) -> DeviceRange | None:

@@ -1,7 +1,8 @@
 """Product names that belong to one compute capability only: the last way, for readings with a name and no PCI id.
 
 A Jetson has no PCI id at all, and a pasted `nvidia-smi` table shows the name alone. Names that stand on chips of
-different capability are left out on purpose (GeForce GT 730 is GF108, GK107 or GK208; GTX 860M is GK104 or GM107).
+different capability are left out on purpose: GeForce GT 730 is GF108, GK107 or GK208, GT 1030 is GP108 or GK107,
+GTX 750 Ti is GM107 or GK106, "RTX 3050 A Laptop GPU" is an Ada chip.
 
 Source: developer.nvidia.com/cuda-gpus and /cuda-legacy-gpus; a test holds each rule against every name in pci.ids.
 """
@@ -15,12 +16,11 @@ PRODUCTS: tuple[tuple[str, str, str], ...] = tuple(
     (f"{_NVIDIA}{name}", architecture, capability)
     for name, architecture, capability in (
         (r"GeForce GTX (?:950|960|970|980)(?: Ti)?$", "Maxwell", "5.2"),
-        (r"GeForce GTX 750(?: Ti)?$", "Maxwell", "5.0"),
-        (r"GeForce GT 1030$", "Pascal", "6.1"),
         (r"GeForce GTX 10[5-8]0\b", "Pascal", "6.1"),
         (r"GeForce GTX 16[56]0\b", "Turing", "7.5"),
-        (r"GeForce RTX 20[5-8]0\b", "Turing", "7.5"),
-        (r"GeForce RTX 30[5-9]0\b", "Ampere", "8.6"),
+        (r"GeForce RTX 20[6-8]0\b", "Turing", "7.5"),
+        (r"GeForce RTX 3050(?: Ti)?$", "Ampere", "8.6"),
+        (r"GeForce RTX 30[6-9]0\b", "Ampere", "8.6"),
         (r"GeForce RTX 40[5-9]0\b", "Ada Lovelace", "8.9"),
         (r"GeForce RTX 50[5-9]0\b", "Blackwell", "12.0"),
         (r"TITAN RTX\b", "Turing", "7.5"),
