@@ -149,10 +149,10 @@ def container(readings: Readings) -> bool | None:
 
 
 def python_paths(readings: Readings) -> tuple[tuple[str, str], ...]:
-    """(version, path) of each interpreter, newest first, from lines "3.11.2 /usr/bin/python3"."""
+    """(version, path) of each interpreter, newest first, from lines "3.11.2 /usr/bin/python3". No "3.15.0rc1"."""
     found: set[tuple[str, str]] = set()
     for line in (readings.text("pythons") or "").splitlines():
-        match = re.match(r"(\d{1,2}\.\d{1,3}\.\d{1,3})(?:[a-z+]\S{0,16})? (/.{1,4000})$", line)
+        match = re.match(r"(\d{1,2}\.\d{1,3}\.\d{1,3})\+? (/.{1,4000})$", line)
         if match and match[2].isprintable():
             found.add((match[1], match[2]))
     return tuple(sorted(sorted(found), key=lambda item: numbers(item[0]), reverse=True))
