@@ -205,10 +205,10 @@ class Maker:
         }
 
     def _call_uv(self, text: str, argv: Sequence[str]) -> None:
-        watch = uv.Watch()
+        watch = uv.Watch("compiling bytecode" if self.params["compile_bytecode"] else "")
 
         def hear(_: str, data: bytes) -> None:
-            watch.hear(data.decode("utf-8", "replace"))
+            watch.hear(data.decode("utf-8", "replace"), time.monotonic())
             self.progress.say(watch.text or text, watch.done_mib, watch.total_mib)
 
         self.progress.say(text)

@@ -69,21 +69,24 @@ def sync_argv(uv: Path, lock: Path, venv: Path, folders: Sequence[Path], compile
 
 # ── what it prints ────────────────────────────────────────────────────────────────────────────────────────────────
 
-UNITS_MIB = {"B": 1 / (1 << 20), "KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
+UNITS_MIB = {"": 1 / (1 << 20), "Ki": 1 / 1024, "Mi": 1.0, "Gi": 1024.0}
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # tensorflow-cpu       ------------------------------ 253.51 KiB/261.14 MiB
 BAR = re.compile(r"([A-Za-z0-9][\w.+-]*)[^\S\n]+-{5,}[^\S\n]+([\d.]+) ?([KMG]i)?B/([\d.]+) ?([KMG]i)?B")
-# ████████░░░░░░░░░░░░ [8/32] certifi==2026.10.18
-INSTALLING = re.compile(r"[█░] *\[(\d+)/(\d+)\]")
 # "⠙ Resolving dependencies...      ": a spinner's text is padded to the terminal's width
 DRAWN = re.compile(r"(?:[\u2800-\u28ff]|[█░]{3})[^\r\n]*?(?: {3,}|(?=[\r\n])|$)")
+BARS = "bars"
+# what it does once this has been printed; the last one that is there counts
 STEPS = (
-    (re.compile(r"Bytecode compiled"), "compiled"),
-    (re.compile(r"Bytecode compiling|Compiling"), "compiling"),
-    (re.compile(r"\bInstalled \d+ package"), "compiling"),
-    (re.compile(r"\bPrepared \d+ package"), "installing"),
     (re.compile(r"\bResolved \d+ package"), "downloading"),
+    (BAR, BARS),
+    (re.compile(r"\bPrepared \d+ package"), "installing"),
+    # ████████░░░░░░░░░░░░ [8/32] certifi==2026.10.18
+    (re.compile(r"[█░] *\[(\d+)/(\d+)\]"), "installing {}/{} packages"),
+    (re.compile(r"\bInstalled \d+ package"), "installed"),
 )
+GONE_S = 1.0
+"""A bar that is no longer drawn while others are belongs to a wheel that is here."""
 
 
 def plain(raw: str) -> str:
@@ -97,52 +100,61 @@ def plain(raw: str) -> str:
 class Watch:
     """Follows uv's terminal: which wheels come, how much of them is here, and what it does now."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: str) -> None:
+        """``then`` is what it does after installing: "compiling bytecode", or nothing."""
         self.raw = ""
-        self._rest = ""
-        self._bars: dict[str, tuple[float, float]] = {}
         self.text = ""
+        self._then = then
+        self._rest = ""
+        self._bars: dict[str, tuple[float, float, float]] = {}
 
-    def hear(self, data: str) -> None:
-        """Take in more output; ``text``, ``done_mib`` and ``total_mib`` tell the state after it."""
+    def hear(self, data: str, now: float) -> None:
+        """Take in more output, heard at ``now`` (seconds); ``text``, ``done_mib`` and ``total_mib`` are up to date then."""
         self.raw = (self.raw + data)[-(1 << 18) :]
         text = ESCAPE.sub("\n", self._rest + data)
         # a bar may be cut in the middle: its head waits for its tail
         cut = max(text.rfind("\n"), text.rfind("B "), 0)
         self._rest = text[cut:][-2000:]
         for name, done, unit, total, total_unit in BAR.findall(text):
-            self._bars[name] = (mib(done, unit), mib(total, total_unit))
+            self._bars[name] = (mib(done, unit), mib(total, total_unit), now)
+        for name, (_, total, seen) in self._bars.items():
+            if now - seen > GONE_S:
+                self._bars[name] = (total, total, seen)
         self.text = self._now(text)
 
     def _now(self, text: str) -> str:
-        installing = INSTALLING.findall(text)
-        if installing:
-            return "installing {}/{} packages".format(*installing[-1])
-        for pattern, now in STEPS:
-            if pattern.search(text):
-                return now
-        if BAR.search(text):
-            return f"downloading {self._largest()}"
-        return self.text
-
-    def _largest(self) -> str:
-        """Names of the wheels that are not here yet, the largest first."""
-        missing = sorted(
-            (n for n, (done, total) in self._bars.items() if done < total), key=lambda n: -self._bars[n][1]
+        matches = [(list(pattern.finditer(text)), step) for pattern, step in STEPS]
+        last = max(
+            ((found[-1].start(), found[-1], step) for found, step in matches if found), default=None, key=lambda m: m[0]
         )
-        return ", ".join(missing[:2]) + (f" and {len(missing) - 2} more" if len(missing) > 2 else "")
+        if last is None:
+            return self.text
+        _, match, step = last
+        if step == BARS:
+            return f"downloading {self._coming()}"
+        if step == "installed":
+            return self._then or step
+        if step.startswith("installing"):
+            self._bars.clear()
+        return step.format(*match.groups())
+
+    def _coming(self) -> str:
+        """Names of the wheels that are not here yet, the largest first."""
+        missing = sorted((-total, name) for name, (done, total, _) in self._bars.items() if done < total)
+        names = [name for _, name in missing]
+        return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
     @property
     def done_mib(self) -> float | None:
-        return sum(done for done, _ in self._bars.values()) if self._bars else None
+        return sum(done for done, _, _ in self._bars.values()) if self._bars else None
 
     @property
     def total_mib(self) -> float | None:
-        return sum(total for _, total in self._bars.values()) if self._bars else None
+        return sum(total for _, total, _ in self._bars.values()) if self._bars else None
 
 
 def mib(number: str, unit: str) -> float:
-    return float(number) * UNITS_MIB[f"{unit}B"]
+    return float(number) * UNITS_MIB[unit]
 
 
 # ── what its errors mean ──────────────────────────────────────────────────────────────────────────────────────────
