@@ -57,6 +57,8 @@ class Failure:
     why: str = ""
     hint: str = ""
     exit_code: int = 5
+    kind: str = ""
+    """For programs, where it is known: "refused", "host_key_changed" (run/ssh_failures.py), "disk_full" …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
@@ -10,6 +11,8 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import TracebackType
+from typing import IO
 
 from provision.errors import StepFailed
 
@@ -80,6 +83,68 @@ def run(
     if cancel is not None and cancel.is_set() and process.returncode == -signal.SIGKILL:
         return _stopped(argv, CANCELLED, stdout, stderr, "interrupted")
     return Completed(argv=tuple(argv), status=process.returncode, stdout=stdout, stderr=stderr)
+
+
+class Running:
+    """A program that runs on while its output is read. ``with`` it, and it ends with the block.
+
+    Its standard input stays open as long as it is wanted: programs that read from it learn from its end that nobody
+    listens any more, even when this process was killed.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.stdout: IO[str] = process.stdout if process.stdout is not None else io.StringIO()
+
+    def kill(self) -> None:
+        """End it with its children. Safe from another thread than the one that reads."""
+        kill_group(self._process.pid)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status. Raises TimeoutError."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError from error
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+        with suppress(OSError):  # what it did not read any more
+            self._process.stdin.close() if self._process.stdin is not None else None
+        self._process.wait()
+        self.stdout.close()
+
+
+def start(
+    argv: Sequence[str], *, stdin: str = "", env: Mapping[str, str] | None = None, unset: Collection[str] = ()
+) -> Running:
+    """Start ``argv`` and give it ``stdin`` (at most what a pipe holds, 64 KiB), without waiting; stderr is dropped.
+
+    Raises StepFailed where there is no such program.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(env or {}, unset),
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise StepFailed(what=f"cannot start {argv[0]}", why=error.strerror or str(error)) from error
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):  # ended already: its output says why
+            process.stdin.write(stdin)
+            process.stdin.flush()
+    return Running(process)
 
 
 def _stopped(argv: Sequence[str], status: int, stdout: str, stderr: str, reason: str) -> Completed:
