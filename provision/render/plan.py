@@ -12,6 +12,8 @@ from provision.model.plan import SCHEMA, Plan, Reason, Rejection, Stack, StackDr
 WIDTH = 100
 INDENT = "  "
 SHOWN_REJECTIONS = 4
+LATER = "[not carried out by this version]"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 CHANGE = "change"
 """The rule of reasons that say what would have to change."""
 
@@ -19,12 +21,14 @@ CHANGE = "change"
 def plan_text(plan: Plan) -> str:
     """What ``plan`` prints: the stack, why, what was rejected, what would have to change, and the steps."""
     blocks = [
-        [f"plan for {plan.host}"],
-        [line for stack in plan.stack for line in _stack(stack)],
+        [f"plan for {plan.host}, environment {plan.request.name}"],
+        *(_stack(stack) for stack in plan.stack),
+        _wrapped(f"with {', '.join(plan.request.requirements)}", "") if plan.request.requirements else [],
         ["why", *(line for reason in _why(plan) for line in _reason(reason))],
         _section("rejected", _rejected(plan.rejected)),
         _section("what would have to change", [line for each in _changes(plan) for line in _item("-", each.text)]),
         ["steps", *(line for number, step in enumerate(plan.steps, 1) for line in _step(number, step))],
+        _stops(plan),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
@@ -119,9 +123,18 @@ def _names(group: list[Rejection]) -> str:
 
 
 def _step(number: int, step: Step) -> list[str]:
-    marks = f"{' [root]' if step.needs_root else ''}{'' if step.available else ' [not carried out by this version]'}"
+    marks = f"{' [root]' if step.needs_root else ''}{'' if step.available else f' {LATER}'}"
     lines = _wrapped(f"{number}. {step.title}{marks}", INDENT, hanging="   ")
     return [*lines, *(line for change in step.changes for line in _wrapped(change, INDENT * 3))]
+
+
+def _stops(plan: Plan) -> list[str]:
+    later = [str(number) for number, step in enumerate(plan.steps, 1) if not step.available]
+    if not later:
+        return []
+    which = f"step {later[0]} is" if len(later) == 1 else f"steps {' and '.join(later)} are"
+    without = "; --device cpu plans without the GPU" if any(each.device == "cuda" for each in plan.stack) else ""
+    return _wrapped(f"`provision up` stops before it changes anything: {which} not carried out yet{without}", "")
 
 
 def _row(name: str, value: str) -> list[str]:
@@ -134,11 +147,11 @@ def _item(mark: str, text: str, indent: str = INDENT) -> list[str]:
 
 def _wrapped(text: str, indent: str, hanging: str = "") -> list[str]:
     """At most WIDTH columns; a word that is longer (an address, a path) stays whole up to there."""
-    return textwrap.wrap(
-        text,
+    lines = textwrap.wrap(
+        text.replace(LATER, LATER.replace(" ", NO_BREAK)),
         width=WIDTH,
         initial_indent=indent,
         subsequent_indent=indent + hanging,
         break_on_hyphens=False,
-        drop_whitespace=True,
     )
+    return [line.replace(NO_BREAK, " ") for line in lines]

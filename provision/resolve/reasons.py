@@ -11,6 +11,7 @@ from provision.model.plan import Reason
 from provision.model.request import Request
 from provision.resolve.candidates import driver_needed, jit_capabilities, system_pythons
 from provision.resolve.pins import pins
+from provision.resolve.releases import version
 from provision.resolve.solve import Judged, Solution, wanted_of
 from provision.resolve.targets import left_out, name_all, served_by, targets
 
@@ -57,6 +58,13 @@ def _device(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
                 rule="device.unused",
                 text=f"{name_all(unused)} stays unused: --cuda-compute-capabilities asks for others",
             )
+        for judged, row in zip(solution.chosen, solution.judged, strict=True):
+            nearest = _nearest_cuda((row,))
+            if judged.candidate.build.device == "cpu" and nearest is not None:
+                why = f"{nearest.candidate}: {nearest.objections[0][1].what}"
+                yield Reason(
+                    rule="device.left_out", text=f"{judged.candidate.framework} runs on the CPU all the same: {why}"
+                )
     elif request.device == "cpu":
         yield Reason(rule="device", text="the CPU, because --device cpu asks for it")
     elif not facts.gpus:
@@ -66,14 +74,16 @@ def _device(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
 
 
 def _left_out(solution: Solution, facts: Facts, request: Request) -> str:
-    nearest = min(
-        (each for row in solution.judged for each in row if each.candidate.build.device == "cuda" and each.objections),
-        key=lambda each: (len(each.objections), each.candidate.source),
-        default=None,
-    )
+    nearest = _nearest_cuda(solution.judged)
     why = f": {nearest.candidate}: {nearest.objections[0][1].what}" if nearest else ""
     hint = f" ({nearest.objections[0][1].hint})" if nearest and nearest.objections[0][1].hint else ""
     return f"the CPU, though this host has {name_all(targets(facts, request))}, which nothing can use{why}{hint}"
+
+
+def _nearest_cuda(judged: tuple[tuple[Judged, ...], ...]) -> Judged | None:
+    """The CUDA candidate that came nearest to fitting."""
+    rejected = [each for row in judged for each in row if each.candidate.build.device == "cuda" and each.objections]
+    return min(rejected, key=lambda each: (len(each.objections), each.candidate.source), default=None)
 
 
 def _driver(solution: Solution, facts: Facts, request: Request) -> Iterator[Reason]:
@@ -117,7 +127,7 @@ def _frameworks(solution: Solution, facts: Facts, request: Request, catalog: Cat
         yield from _release(judged, row)
         if judged.candidate.build.device == "cuda":
             yield from _kernels(judged, solution.driver.facts, request, catalog)
-        yield _origin(judged, row, facts, request)
+        yield from _origin(judged, row, facts, request)
         yield from _pinned(judged, solution.driver.facts, request, catalog)
         if judged.candidate.release.version not in {
             point for known in catalog.of(judged.candidate.framework) for point in known.points
@@ -132,7 +142,7 @@ def _frameworks(solution: Solution, facts: Facts, request: Request, catalog: Cat
 def _release(judged: Judged, row: tuple[Judged, ...]) -> Iterator[Reason]:
     candidate = judged.candidate
     same = [each for each in row if each.candidate.build.device == candidate.build.device]
-    newer = [each for each in same[: same.index(judged)] if each.candidate.release.version != candidate.release.version]
+    newer = [each for each in same if version(each.candidate.release.version) > version(candidate.release.version)]
     versions = list(dict.fromkeys(each.candidate.release.version for each in newer if each.objections))
     text = f"{candidate} is the newest that fits"
     if versions:
@@ -197,7 +207,7 @@ def _kernels(judged: Judged, facts: Facts, request: Request, catalog: Catalog) -
         )
 
 
-def _origin(judged: Judged, row: tuple[Judged, ...], facts: Facts, request: Request) -> Reason:
+def _origin(judged: Judged, row: tuple[Judged, ...], facts: Facts, request: Request) -> Iterator[Reason]:
     candidate = judged.candidate
     if candidate.source:
         wheels = [each for each in row if not each.candidate.source and each.objections]
@@ -206,16 +216,15 @@ def _origin(judged: Judged, row: tuple[Judged, ...], facts: Facts, request: Requ
         elif not wheels:
             why = f"--cpu {request.cpu} asks for a build for exactly that CPU"
         else:
-            why = f"no wheel runs here: {wheels[0].objections[0][1].what}"
-        return Reason(rule="origin", text=f"{candidate.framework} is built from source, because {why}")
-    return Reason(rule="origin", text=_why_wheel(judged, facts), source=_first(candidate.release.source))
+            why = f"no wheel runs here: {'; '.join(objection.what for _, objection in wheels[0].objections)}"
+        yield Reason(rule="origin", text=f"{candidate.framework} is built from source, because {why}")
+    elif candidate.release.recipe is not None:
+        yield Reason(rule="origin", text=_why_wheel(judged, facts), source=_first(candidate.release.source))
 
 
 def _why_wheel(judged: Judged, facts: Facts) -> str:
     release = judged.candidate.release
     start = f"the {release.framework} wheel and no source build"
-    if release.recipe is None:
-        return f"{start}: there is nothing to gain from one"
     flags = [flag for flag in FASTER_FLAGS if flag in facts.cpu.flags]
     if not flags:
         return f"{start}: the wheel runs on this CPU, and no newer instructions are known to be there"

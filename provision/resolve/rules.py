@@ -15,7 +15,7 @@ from provision.model.versions import Dotted
 from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities, pythons, system_pythons
 from provision.resolve.copts import target
 from provision.resolve.driver import drives, installation_problem
-from provision.resolve.targets import Target, box, capability, kinds, name_all, served_by, targets
+from provision.resolve.targets import Target, box, capability, kernel, kinds, name_all, served_by, targets
 
 Rule = Callable[[Candidate, Facts, Request, Catalog], "Objection | None"]
 
@@ -161,7 +161,7 @@ def kernels(candidate: Candidate, facts: Facts, request: Request, catalog: Catal
     return Objection(
         what=f"no kernels for {name_all(without)}",
         why=f"the build has {' '.join(build.kernels)}",
-        hint=_leave_out(known, without),
+        hint=_leave_out(known, without, build.kernels),
     )
 
 
@@ -176,10 +176,13 @@ def _kernels_unknown(candidate: Candidate, request: Request) -> Objection | None
     )
 
 
-def _leave_out(known: tuple[Target, ...], without: tuple[Target, ...]) -> str:
+def _leave_out(known: tuple[Target, ...], without: tuple[Target, ...], kernels: tuple[str, ...]) -> str:
     served = sorted({each.capability for each in known if each.capability} - {each.capability for each in without})
     if not served:
-        return "an older release may still have them; otherwise build it from source, or use --device cpu"
+        oldest = min((entry.capability for entry in map(kernel, kernels) if entry), default=None)
+        older = oldest is not None and all(each.capability and each.capability < oldest for each in without)
+        which = "an older release may still have them" if older else "another release may have them"
+        return f"{which}; otherwise build it from source, or use --device cpu"
     caps = ",".join(str(each) for each in served)
     return f"leave the other GPU unused with --cuda-compute-capabilities {caps}"
 

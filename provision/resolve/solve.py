@@ -55,16 +55,42 @@ def solve(facts: Facts, request: Request, catalog: Catalog) -> Solution:
     """Raises NoStackFits with every objection where nothing fits."""
     tries = Tries(options(facts, request, catalog), request, catalog)
     able = tuple(has_cuda(each.framework, catalog) for each in wanted_of(request))
-    if request.device != "cpu" and any(able) and (facts.gpus or request.device == "cuda"):
-        found = _on_gpus(tries, able, request)
+    wants_gpu = request.device != "cpu" and any(able) and bool(facts.gpus or request.device == "cuda")
+    if wants_gpu:
+        found = _on_gpus(tries, able, _may_build(request))
         if found is not None:
             return found
         _refuse_cpu(tries, facts, request, catalog)
     option, judged = tries.first
-    found = _best(option, judged, tuple(lambda each: each.candidate.build.device == "cpu" for _ in judged))
+    found = _best(option, judged, (_cpu_wheel,) * len(judged))
+    if found is None and wants_gpu:  # something is built from source anyway, so for the GPU
+        found = _on_gpus(tries, able, _on_cuda)
+        if found is not None:
+            return found
+    found = found or _best(option, judged, (_on_cpu,) * len(judged))
     if found is None:
         raise _nothing_fits(judged, request)
-    return replace(found, gpus_left_out=bool(facts.gpus) and request.device == "auto" and any(able))
+    return replace(found, gpus_left_out=wants_gpu)
+
+
+def _may_build(request: Request) -> Fits:
+    """Whether a source build may be taken only to use the GPU: not where an older or a CPU wheel would do and
+    nobody asked for this release."""
+    pinned = {each.framework for each in request.frameworks if "==" in each.specifier}
+    asked = request.device == "cuda" or request.origin == "source"
+    return lambda each: asked or not each.candidate.source or each.candidate.framework in pinned
+
+
+def _on_cuda(each: Judged) -> bool:
+    return each.candidate.build.device == "cuda"
+
+
+def _on_cpu(each: Judged) -> bool:
+    return each.candidate.build.device == "cpu"
+
+
+def _cpu_wheel(each: Judged) -> bool:
+    return _on_cpu(each) and not each.candidate.source
 
 
 Rows = tuple[tuple["Judged", ...], ...]
@@ -90,26 +116,18 @@ class Tries:
         return next(iter(self))
 
 
-def _on_gpus(tries: Tries, able: tuple[bool, ...], request: Request) -> Solution | None:
+def _on_gpus(tries: Tries, able: tuple[bool, ...], may_take: Fits) -> Solution | None:
     """Every framework that can on CUDA, with the first driver that allows it; else those that can."""
-    pinned = {each.framework for each in request.frameworks if "==" in each.specifier}
 
     def on_cuda(each: Judged) -> bool:
-        wheel = not each.candidate.source
-        asked = request.device == "cuda" or request.origin == "source" or each.candidate.framework in pinned
-        return each.candidate.build.device == "cuda" and (wheel or asked)
-
-    def anywhere(each: Judged) -> bool:
-        return each.candidate.build.device == "cpu"
+        return _on_cuda(each) and may_take(each)
 
     for option, judged in tries:
-        found = _best(option, judged, tuple(on_cuda if can else anywhere for can in able))
+        found = _best(option, judged, tuple(on_cuda if can else _on_cpu for can in able))
         if found is not None:
             return found
-    if request.device == "cuda":
-        return None
     for option, judged in tries:
-        fits = tuple(on_cuda if any(on_cuda(e) and not e.objections for e in each) else anywhere for each in judged)
+        fits = tuple(on_cuda if any(on_cuda(e) and not e.objections for e in each) else _on_cpu for each in judged)
         found = _best(option, judged, fits) if on_cuda in fits else None
         if found is not None:
             return found
@@ -122,7 +140,7 @@ def _refuse_cpu(tries: Tries, facts: Facts, request: Request, catalog: Catalog) 
     if request.device == "cuda":
         raise _nothing_fits(judged, request)
     for _, rows in tries:
-        if any(not each.objections and not each.candidate.source and on_gpu(each) for row in rows for each in row):
+        if any(not each.objections and not each.candidate.source and _on_cuda(each) for row in rows for each in row):
             raise _nothing_fits(rows, request)
     conflict = driver_conflict(facts, request)
     if conflict is not None:
@@ -138,10 +156,6 @@ def _refuse_cpu(tries: Tries, facts: Facts, request: Request, catalog: Catalog) 
             hint=f"leave the others unused with --cuda-compute-capabilities {usable[-1]}, or use --device cpu",
             details=_details(judged),
         )
-
-
-def on_gpu(each: Judged) -> bool:
-    return each.candidate.build.device == "cuda"
 
 
 def _alone(capability: str, facts: Facts, request: Request, catalog: Catalog) -> bool:
