@@ -69,3 +69,13 @@ def test_the_users_own_keys_and_hosts_are_left_alone(session_fleet: Callable[...
     assert f"userknownhostsfile {fleet.known_hosts}" in said
     assert [line for line in said if line.startswith("identityfile ")] == [f"identityfile {fleet.key}"]
     assert "stricthostkeychecking ask" in said  # the product decides, and a test sees what it decided
+
+
+def test_a_package_cache_is_lent_to_each_host(fleet: Callable[..., Fleet]) -> None:
+    first = fleet(1, uv_cache=True)
+    first.hosts[0].sh("mkdir -p ~/.cache/uv/archive-v0/it && echo kept > ~/.cache/uv/archive-v0/it/file", user="me")
+    first.close()
+    (host,) = fleet(1, uv_cache=True).hosts
+    assert host.ssh("cat .cache/uv/archive-v0/it/file").stdout == "kept\n"
+    # an environment in the home can have links to the cache
+    assert host.ssh("ln .cache/uv/archive-v0/it/file linked && stat -c %h linked").stdout == "3\n"

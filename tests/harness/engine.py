@@ -17,6 +17,7 @@ import docker
 import requests
 from docker.errors import DockerException
 
+from harness.caches import remove_homes
 from harness.places import RUN, dead_runs, locked, run_is_alive, state_folder
 
 LABEL = "provision-tests.run"
@@ -147,7 +148,20 @@ def _stop(own: Path) -> None:
     _end(own / "pid", "dockerd")
     _end(own / "exec" / "containerd" / "containerd.pid", "containerd")
     _unmount_below(own)
-    shutil.rmtree(own, ignore_errors=True)
+    _remove_later(own)
+
+
+def _remove_later(folder: Path) -> None:
+    trash = folder.with_name(f"trash-{RUN}-{time.monotonic_ns()}")
+    folder.rename(trash)
+    _remove(trash)
+
+
+def _remove(trash: Path) -> None:
+    # images are a hundred thousand files: nobody has to wait for them to go
+    program = shutil.which("rm", path=os.defpath)
+    assert program is not None
+    _spawn([program, "-rf", str(trash)], Path(os.devnull))
 
 
 def _end(pid_file: Path, program: str) -> None:
@@ -196,8 +210,11 @@ def remove_containers(client: docker.DockerClient, run: str) -> None:
 
 def _tidy(client: docker.DockerClient) -> None:
     """Remove what killed runs left."""
+    for trash in state_folder().glob("trash-*"):
+        _remove(trash)
     for name in dead_runs():
         shutil.rmtree(state_folder() / name, ignore_errors=True)
+        remove_homes(name)
         (state_folder() / "runs" / f"{name}.lock").unlink(missing_ok=True)
     for container in client.containers.list(all=True, filters={"label": LABEL}):
         if not run_is_alive(container.labels[LABEL]):

@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from docker.models.containers import Container
-
 from harness.addresses import Addresses
 from harness.boxes import Box, archive
+from harness.caches import OWNER as ME
+from harness.caches import lent_home, take_back
 from harness.engine import LABEL, Engine
 from harness.images import Images
-from harness.places import RUN, cache_folder, without_pins
+from harness.places import RUN, without_pins
 
 REPOSITORY = Path(__file__).parents[2]
-ME = 1000
 READY_TIMEOUT_S = 60.0
 SSH_PROGRAMS = ("ssh", "scp", "sftp")
 
@@ -98,6 +97,7 @@ class Fleet:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.hosts: tuple[Host, ...] = ()
+        self.homes: tuple[Path, ...] = ()
         self.home = folder / "home"
         self.known_hosts = folder / "known_hosts"
         self.key = folder / "id"
@@ -163,8 +163,12 @@ class Fleet:
             file.write(f"{name} {' '.join(public.decode().split()[:2])}\n")
 
     def close(self) -> None:
+        """Take the hosts away. Once is enough, and twice does no harm."""
         for host in self.hosts:
             host.container.remove(force=True, v=True)
+        for home in self.homes:
+            take_back(home)
+        self.hosts, self.homes = (), ()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -181,7 +185,7 @@ class Fleets:
     def make(self, count: int, kind: str = "ssh", *, user: str = "me", uv_cache: bool = False) -> Fleet:
         """``count`` hosts of a kind in harness.images.RECIPES, all of them answering.
 
-        ``uv_cache``: they share a package cache that outlives the run, at ~me/.cache/uv.
+        ``uv_cache``: ~me/.cache/uv holds what earlier hosts downloaded.
         """
         tag = self._images.tag(kind)
         self._made += 1
@@ -200,29 +204,27 @@ class Fleets:
     def _host(self, fleet: Fleet, name: str, tag: str, kind: str, user: str, uv_cache: bool) -> Host:
         _, private, public = fleet.make_host_key(name)
         authorized = fleet.key.with_name("id.pub").read_bytes()
+        options: dict[str, Any] = dict(_INIT.get(kind, {}))
+        home = lent_home(f"{self._made}-{name}", authorized) if uv_cache else None
+        if home is not None:
+            fleet.homes += (home,)
+            options["volumes"] = [*options.get("volumes", []), f"{home}:/home/me:rw"]
+        address, port = self._addresses.take(), self._addresses.port
+        container = self._engine.client.containers.create(
+            tag,
+            name=f"provision-tests-{RUN}-{self._made}-{name}",
+            hostname=name,
+            labels={LABEL: RUN},
+            ports={"22/tcp": (address, port)},
+            **options,
+        )
         files = {
             "/etc/ssh/ssh_host_ed25519_key": (private, 0o600, 0),
             "/etc/ssh/ssh_host_ed25519_key.pub": (public, 0o644, 0),
             "/root/.ssh/authorized_keys": (authorized, 0o600, 0),
-            "/home/me/.ssh/authorized_keys": (authorized, 0o600, ME),
         }
-        port = self._addresses.port
-
-        def create(address: str) -> Container:
-            options: dict[str, Any] = dict(_INIT.get(kind, {}))
-            if uv_cache:
-                options["volumes"] = [*options.get("volumes", []), f"{_uv_cache()}:/home/me/.cache/uv:rw"]
-            return self._engine.client.containers.create(
-                tag,
-                name=f"provision-tests-{RUN}-{self._made}-{name}",
-                hostname=name,
-                labels={LABEL: RUN},
-                ports={"22/tcp": (address, port)},
-                **options,
-            )
-
-        address = self._addresses.take()
-        container = create(address)
+        if home is None:
+            files["/home/me/.ssh/authorized_keys"] = (authorized, 0o600, ME)
         container.put_archive("/", archive(files))
         fleet.trust(address, port, public)
         return Host(name=name, address=address, port=port, user=user, fleet=fleet, container=container)
@@ -242,14 +244,6 @@ _INIT: dict[str, dict[str, Any]] = {
         "cgroupns": "host",
     }
 }
-
-
-def _uv_cache() -> Path:
-    folder = cache_folder() / "uv"
-    folder.mkdir(exist_ok=True)
-    if os.getuid() == 0:
-        os.chown(folder, ME, ME)
-    return folder
 
 
 def _keygen(path: Path) -> None:
