@@ -1,8 +1,8 @@
 """The catalog's tables, read once a process.
 
 Rows are checked by the dataclasses' own annotations (``rows``), not by pydantic, which the tests use on the same rows:
-reading every table takes about 60 ms, and importing pydantic and building its schemas would double that, on every
-start (measured on a 4-core virtual machine, Python 3.11).
+reading every table takes about 40 ms, and pydantic's import (30 ms) and schemas (90 ms) would come on top of it, on
+every start (4-core virtual machine, Python 3.11; `python benchmarks/catalog_load.py` measures it again).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from provision.catalog.rows import FOLDER, make, make_all, table
 from provision.model.chips import Chip, Chips, DeviceRange
 
 if TYPE_CHECKING:
-    from provision.model.catalog import Catalog
+    from provision.model.catalog import Catalog, Microarchitecture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +45,11 @@ def catalog() -> Catalog:
     from provision.catalog.tables import read  # detection, which needs the chips alone, does not pay for the rest
 
     return read()
+
+
+@lru_cache(maxsize=1)
+def microarchitectures() -> tuple[Microarchitecture, ...]:
+    """What compilers call them. Apart from the catalog because only a source build with -march=NAME asks."""
+    from provision.catalog.tables import read_microarchitectures
+
+    return read_microarchitectures()

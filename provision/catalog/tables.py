@@ -38,7 +38,6 @@ ROWS: dict[str, tuple[str, str, type[Any]]] = {
     "compiler_flags": ("cpu_flags.toml", "flag", CompilerFlag),
     "levels": ("cpu_flags.toml", "level", CpuLevel),
     "rejected_options": ("cpu_flags.toml", "rejected", RejectedOption),
-    "microarchitectures": ("microarchitectures.toml", "microarchitecture", Microarchitecture),
 }
 """By field of Catalog: the file, the name of its [[rows]], and what a row becomes."""
 
@@ -68,6 +67,11 @@ def read(folder: Path = FOLDER) -> Catalog:
         open_modules=make(OpenModules, drivers.get("open_modules"), "drivers.toml", "[open_modules]"),
         chips=read_chips(folder),
     )
+
+
+def read_microarchitectures(folder: Path = FOLDER) -> tuple[Microarchitecture, ...]:
+    name, key = "microarchitectures.toml", "microarchitecture"
+    return make_all(Microarchitecture, table(name, folder, (key,)).get(key), name, key)
 
 
 def _keys(name: str) -> list[str]:
