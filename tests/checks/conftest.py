@@ -108,7 +108,7 @@ def made(name: str, arguments: list[str]) -> str:
     with locked(f"checks-{name}"):  # parallel test workers share the environments
         if not (folder / "complete").exists():
             uv_run("venv", "--clear", "--python", sys.executable, str(folder))
-            uv_run("pip", "install", "--python", str(python), *arguments)
+            uv_run("pip", "install", "--compile-bytecode", "--python", str(python), *arguments)
             (folder / "complete").touch()
     return str(python)
 
@@ -155,10 +155,12 @@ def emulated(environment_of: Callable[[str], str], tmp_path: Path) -> Callable[[
     def on(name: str, cpu: str) -> Checks:
         original = Path(environment_of(name)).parents[1]
         folder = tmp_path / f"{name} on {cpu}"
+        python = folder / "bin" / "python"
+        if python.exists():
+            return Checks(str(python), tmp_path / "cache")
         (folder / "bin").mkdir(parents=True)
         (folder / "lib").symlink_to(original / "lib")
         shutil.copy(original / "pyvenv.cfg", folder)
-        python = folder / "bin" / "python"
         real = Path(environment_of(name)).resolve()
         python.write_text(f'#!/bin/sh\nexec "{qemu}" -cpu {cpu} -0 "{python}" "{real}" "$@"\n')
         python.chmod(0o755)
