@@ -14,6 +14,10 @@ ARGUMENTS = "Validating arguments against arg spec"
 """Ansible's own task before each role: worth a word only when it fails."""
 VERIFICATION_EXIT = 6
 STEP_EXIT = 5
+OF_THE_HOST = frozenset(
+    {"no_python", "sudo_not_allowed", "sudo_password_wrong", "sudo_password_wanted", "disk_full", "not_writable"}
+)
+"""Ansible calls these a failed task, and a reader an unusable host. Kinds of run/ssh_failures.py."""
 OUTCOMES: dict[str, Literal["ok", "failed", "skipped"]] = {
     "runner_on_ok": "ok",
     "runner_on_failed": "failed",
@@ -83,7 +87,7 @@ class Events:
         if status == "failed" and not data.get("ignore_errors"):
             row.unreachable = kind == "runner_on_unreachable"
             said = str(result.get("msg", ""))
-            row.failure = self._explain(host, said) if row.unreachable else failure(title, result)
+            row.failure = self._explain(host, said) if row.unreachable else self._failure(host, title, result)
             detail = row.failure.what
         changed = status == "ok" and bool(result.get("changed"))
         row.steps.append(
@@ -97,6 +101,14 @@ class Events:
         )
         if status != "skipped":
             self._tell(host, "failed" if status == "failed" else "changed" if changed else "done", title, detail)
+
+    def _failure(self, host: str, title: str, result: Mapping[str, Any]) -> Failure:
+        found = failure(title, result)
+        if not found.kind:
+            told = self._explain(host, found.why)
+            if told.kind in OF_THE_HOST:
+                return told
+        return found
 
     def _tell(self, host: str, kind: Literal["step", "done", "changed", "failed"], title: str, text: str = "") -> None:
         self._on_event(Progress(host=host, kind=kind, step=title, text=text))
@@ -148,6 +160,7 @@ def failure(title: str, result: Mapping[str, Any]) -> Failure:
             why=str(result.get("why") or ""),
             hint=str(result.get("hint") or ""),
             exit_code=VERIFICATION_EXIT if result.get("kind") == "verification" else STEP_EXIT,
+            kind=str(result.get("kind") or ""),
         )
     texts = [str(result.get(key) or "").strip() for key in ("msg", "stderr", "module_stderr", "module_stdout")]
     words = [text for number, text in enumerate(texts) if text and text not in texts[:number]]

@@ -11,10 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 from provision.model.host import Host
 from provision.model.report import Progress
+
+if TYPE_CHECKING:
+    from provision.run.command import Running
 
 POLL_S = 0.3
 SCRIPT = r"""
@@ -22,13 +25,12 @@ base=$XDG_DATA_HOME
 case "$base" in /*) ;; *) base=$HOME/.local/share ;; esac
 file=$base/provision/run/$1.progress
 last=
-# the line end alone is a sign of life: it fails, and so ends this loop, when nobody listens any more
-while printf '\n'; do
+while :; do
     line=$(tail -n 1 "$file" 2>/dev/null)
     [ "$line" = "$last" ] || printf '%s\n' "$line"
     last=$line
     sleep 0.3
-done 2>/dev/null
+done
 """
 
 
@@ -86,22 +88,18 @@ def _watch_stream(
 ) -> None:
     from provision.run.ssh import start_script
 
-    process = start_script(host, SCRIPT, run_id, control_dir=control_dir)
-    stopper = threading.Thread(target=_end_with, args=(process, ended), daemon=True)
-    stopper.start()
-    stream: IO[str] | None = process.stdout
-    for line in stream or ():
-        if ended.is_set():
-            break
-        if line.strip():
-            _pass_on(host, line, on_event)
+    with start_script(host, SCRIPT, run_id, control_dir=control_dir) as running:
+        threading.Thread(target=_end_with, args=(running, ended), daemon=True).start()
+        for line in running.stdout:
+            if ended.is_set():
+                break
+            if line.strip():
+                _pass_on(host, line, on_event)
 
 
-def _end_with(process: Any, ended: threading.Event) -> None:
+def _end_with(running: Running, ended: threading.Event) -> None:
     ended.wait()
-    with suppress(OSError):
-        process.kill()
-        process.wait(timeout=1)
+    running.kill()
 
 
 def _pass_on(host: Host, line: str, on_event: Callable[[Progress], None]) -> None:

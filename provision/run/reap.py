@@ -46,8 +46,6 @@ def reap(hosts: Sequence[Host], run_id: str, control_dir: str) -> tuple[str, ...
 
 
 def _reap_there(host: Host, run_id: str, control_dir: str) -> bool:
-    if host.connection != "ssh":
-        return False
     from provision.run.ssh import run_script
 
     return run_script(host, SCRIPT, run_id, control_dir=control_dir, timeout_s=TIMEOUT_S).ok

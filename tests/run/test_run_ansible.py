@@ -322,6 +322,9 @@ def test_what_the_inventory_says_about_a_connection_stands() -> None:
 
 
 def test_host_keys_are_checked_whatever_the_inventory_says(tmp_path: Path) -> None:
+    lax = Host(name="a", connection="ssh", variables={"ansible_ssh_args": "-C -o StrictHostKeyChecking=no"})
+    variables = play_files.inventory([lax], {}, {"a": "a"}, {})["provision_targets"]["hosts"]["a"]
+    assert variables["ansible_ssh_args"].endswith("-o StrictHostKeyChecking=yes -C -o StrictHostKeyChecking=no")
     assert play_files.settings(tmp_path, "/cp", {})["ANSIBLE_HOST_KEY_CHECKING"] == "True"
     assert play_files.own_variables() == {"ansible_host_key_checking": True, "ansible_ssh_host_key_checking": True}
 

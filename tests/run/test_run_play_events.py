@@ -32,7 +32,7 @@ STATS = {"event": "playbook_on_stats", "event_data": {"failures": {}, "dark": {}
 
 def test_our_modules_give_the_three_parts() -> None:
     told = failure("x", {"kind": "disk_full", "what": "the disk is full", "why": "0 of 10 GB", "hint": "make room"})
-    assert told == Failure(what="the disk is full", why="0 of 10 GB", hint="make room", exit_code=5)
+    assert told == Failure(what="the disk is full", why="0 of 10 GB", hint="make room", exit_code=5, kind="disk_full")
     assert failure("x", {"kind": "verification", "what": "it does not train"}).exit_code == 6
 
 
@@ -65,6 +65,15 @@ def test_unreachable_is_explained_and_the_others_go_on() -> None:
         ("b", "step"),
         ("b", "changed"),
     ]
+
+
+def test_a_task_that_failed_for_want_of_python_is_the_hosts_trouble() -> None:
+    taken = Events({"a": "a"}, lambda _: None, lambda host, text: Failure(what=text, kind="no_python", exit_code=4))
+    taken.take(outcome("failed", msg="The module failed", module_stderr="/bin/sh: 1: python3: not found"))
+    found = taken.results(cancelled=True)["a"].failure
+    assert found is not None
+    assert (found.kind, found.exit_code) == ("no_python", 4)
+    assert "python3: not found" in found.what
 
 
 def test_a_failure_that_was_rescued_is_none() -> None:
