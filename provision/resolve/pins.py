@@ -12,6 +12,7 @@ from packaging.version import Version
 from provision.model.catalog import Catalog, Pin
 from provision.model.facts import Facts
 from provision.model.request import Request
+from provision.model.versions import numbers
 from provision.resolve.candidates import Candidate
 from provision.resolve.targets import capability, targets
 
@@ -60,6 +61,29 @@ def collision(lines: Iterable[str]) -> str | None:
         if len(set(found)) > 1 and not _possible(tuple(sorted(set(found)))):
             return f"{name} ({' and '.join(dict.fromkeys(found))})"
     return None
+
+
+def keras_mismatch(chosen: Iterable[Candidate]) -> str | None:
+    """Keras 2 is TensorFlow's own, of the same series; TensorFlow from 2.16 on, and other backends, take Keras 3.
+
+    (PyPI METADATA of tensorflow 2.6 to 2.21: keras<2.16,>=2.15.0 up to 2.15, keras>=3 after.)
+    """
+    found = {each.framework: each.release.series for each in chosen}
+    keras, backend = found.get("keras"), found.get("tensorflow")
+    if keras is None:
+        return None
+    own = _series(keras) < (3,)
+    if backend is None:
+        return f"Keras {keras} trains on TensorFlow only" if own and len(found) > 1 else None
+    if _series(backend) < (2, 16) and keras != backend:
+        return f"TensorFlow {backend} brings Keras {backend}, not {keras}"
+    if _series(backend) >= (2, 16) and own:
+        return f"TensorFlow {backend} needs Keras 3, not {keras}"
+    return None
+
+
+def _series(text: str) -> tuple[int, ...]:
+    return numbers(text)[:2]
 
 
 @lru_cache(maxsize=1024)

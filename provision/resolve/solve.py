@@ -12,7 +12,7 @@ from provision.model.plan import Objection
 from provision.model.request import Request, Wanted
 from provision.resolve.candidates import Candidate, candidates, has_cuda, pythons, system_pythons
 from provision.resolve.driver import DriverOption, driver_conflict, options
-from provision.resolve.pins import collision, cuda_major, requirements
+from provision.resolve.pins import collision, cuda_major, keras_mismatch, requirements
 from provision.resolve.rules import Rule, failing
 from provision.resolve.targets import box, name_all, targets
 
@@ -230,7 +230,9 @@ def clash(judged: tuple[Judged, ...]) -> str | None:
         return f"they bring CUDA {' and CUDA '.join(map(str, sorted(filter(None, majors))))}"
     if len(judged) < 2:
         return None
-    return collision(line for each in judged for line in each.lines)
+    return keras_mismatch(each.candidate for each in judged) or collision(
+        line for each in judged for line in each.lines
+    )
 
 
 def _nothing_fits(judged: tuple[tuple[Judged, ...], ...], request: Request) -> NoStackFits:

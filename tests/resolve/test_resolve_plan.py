@@ -300,6 +300,13 @@ def test_keras_runs_where_its_backend_does() -> None:
     assert made.stack[1].environment["KERAS_BACKEND"] == "torch"
 
 
+def test_keras_is_of_a_kind_with_its_backend() -> None:
+    assert builds(plan(host(), "tensorflow==2.3", "keras"))[1] == ("keras", "2.3.1", "any")
+    assert "TensorFlow 2.21 needs Keras 3, not 2.3" in no_plan(host(), "tensorflow==2.21", "keras<3").why
+    assert "TensorFlow 2.3 brings Keras 2.3, not 3.15" in no_plan(host(), "tensorflow==2.3", "keras==3.15").why
+    assert "Keras 2.3 trains on TensorFlow only" in no_plan(host(), "pytorch", "keras==2.3").why
+
+
 def test_one_environment_has_one_python() -> None:
     made = plan(host(pythons=("3.14.1", "3.11.2")), "pytorch", "tensorflow")
     assert {stack.python for stack in made.stack} == {"3.11"}

@@ -182,6 +182,7 @@ RELEASES = (
         cpu_flags={"x86_64": ("avx",)},
     ),
     release("keras", "3.15.1", (build("any", "cpu", "keras==3.15.1", archs=("x86_64", "aarch64")),), glibc=None),
+    release("keras", "2.3.1", (build("any", "cpu", "keras==2.3.1"),), glibc=None, pythons=("3.8", "3.11")),
     release("numpy", "2.4.6", (build("cpu", "cpu", "numpy==2.4.6"),), cpu_flags={"x86_64": ("sse4_2",)}),
     release("numpy", "2.3.5", (build("cpu", "cpu", "numpy==2.3.5"),)),
 )
