@@ -107,6 +107,8 @@ def _nvml_error(text: str | None) -> NvmlError | None:
 def smi_failure(readings: Readings) -> tuple[str, DriverState] | None:
     """What nvidia-smi said of its failure, as a clause, and the meaning."""
     for name in SMI_READINGS:
+        if natural(readings.text(f"{name}.status")) == TIMED_OUT:
+            return "nvidia-smi gave no answer in time", "failed"
         text = readings.text(name) or ""
         # a failure is a line or two; a log of hundreds of lines may hold the same words as some field's value
         if not text.strip() or len(text) > 2000 or text.lstrip().startswith(("<?xml", "====", "+--")):
@@ -115,8 +117,6 @@ def smi_failure(readings: Readings) -> tuple[str, DriverState] | None:
             line = next((line for line in text.splitlines() if re.search(pattern, line)), None)
             if line is not None:
                 return f'nvidia-smi says: "{printable(line)}"', state
-        if natural(readings.text(f"{name}.status")) == TIMED_OUT:
-            return "nvidia-smi gave no answer in time", "failed"
     return None
 
 

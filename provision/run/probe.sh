@@ -1,14 +1,17 @@
 #!/bin/sh
 # Prints every reading that provision needs of a host, in one go. Changes nothing, needs no root and no Python.
 #
-#   sh probe.sh BOUNDARY [no-nvidia-smi]
+#   sh probe.sh BOUNDARY [no-nvidia-smi|-] [ROOT]
 #
 # Each reading is a frame: a line "BOUNDARY NAME [STATUS]", the text, a line end. BOUNDARY is random, so that no text can
 # pretend to be a frame. The last frame is called "end". Names and formats: CONTRIBUTING.md, and provision/detect/.
+# ROOT is a folder that stands for / (for tests: a machine made of files).
 # Written for dash and busybox ash. Small files are read by the shell itself: a fork costs more than all of them.
 
-boundary=${1:?usage: sh probe.sh BOUNDARY [no-nvidia-smi]}
+# shellcheck disable=SC2015,SC3013  # "a && b || continue" is meant; -ef is in POSIX since 2024, and in both shells
+boundary=${1:?usage: sh probe.sh BOUNDARY [no-nvidia-smi|-] [ROOT]}
 skip=${2:-}
+root=${3:-}
 LC_ALL=C
 PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}:/usr/sbin:/sbin:/usr/lib/wsl/lib
 export LC_ALL PATH
@@ -41,15 +44,15 @@ patiently() {
 }
 
 cpu() {
-  [ -r /proc/cpuinfo ] || return 0
+  [ -r "$root"/proc/cpuinfo ] || return 0
   frame proc_cpuinfo
-  cat /proc/cpuinfo
+  cat "$root"/proc/cpuinfo
   finish
   case $system in
     *x86_64* | *i?86*) ;;
     *) # x86 tells its cores in cpuinfo, the others do not
       frame sys_cpu_topology
-      for folder in /sys/devices/system/cpu/cpu[0-9]*/topology; do
+      for folder in "$root"/sys/devices/system/cpu/cpu[0-9]*/topology; do
         read -r package <"$folder/physical_package_id" && read -r core <"$folder/core_id" || continue
         number=${folder%/topology}
         printf '%s %s %s\n' "${number##*/cpu}" "${package#-}" "$core"
@@ -60,27 +63,27 @@ cpu() {
 }
 
 memory() {
-  [ -r /proc/meminfo ] || return 0
+  [ -r "$root"/proc/meminfo ] || return 0
   frame proc_meminfo
-  { for _ in 1 2 3; do read -r line && printf '%s\n' "$line"; done; } </proc/meminfo
+  { for _ in 1 2 3; do read -r line && printf '%s\n' "$line"; done; } <"$root"/proc/meminfo
   finish
 }
 
 operating_system() {
-  reading proc_version /proc/version
+  reading proc_version "$root"/proc/version
   frame uname_a
   # "Linux 6.1.0 #1 SMP x86_64": the host's name stays at home
   printf '%s host %s\n' "${system%% *}" "${system#* }"
   finish
-  if [ -r /etc/os-release ]; then reading os_release /etc/os-release; else reading os_release /usr/lib/os-release; fi
-  [ -r /etc/os-release ] || reading etc_redhat_release /etc/redhat-release
-  reading etc_nv_tegra_release /etc/nv_tegra_release
+  if [ -r "$root"/etc/os-release ]; then reading os_release "$root"/etc/os-release; else reading os_release "$root"/usr/lib/os-release; fi
+  [ -r "$root"/etc/os-release ] || reading etc_redhat_release "$root"/etc/redhat-release
+  reading etc_nv_tegra_release "$root"/etc/nv_tegra_release
   if libc=$(getconf GNU_LIBC_VERSION); then
     frame glibc
     printf '%s\n' "$libc"
     finish
   else
-    for loader in /lib/ld-musl-*; do
+    for loader in "$root"/lib/ld-musl-*; do
       [ -e "$loader" ] || continue
       frame glibc
       printf 'musl\n'
@@ -96,11 +99,11 @@ operating_system() {
 }
 
 secure_boot() {
-  variable=/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
+  variable="$root"/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
   if [ -r "$variable" ]; then
     if has mokutil; then command_reading mokutil_sb_state mokutil --sb-state; fi
     command_reading efi_secure_boot od -An -tu1 "$variable"
-  elif [ -d /sys/firmware/acpi ] && [ ! -d /sys/firmware/efi ] && [ "$inside" = none ]; then
+  elif [ -d "$root"/sys/firmware/acpi ] && [ ! -d "$root"/sys/firmware/efi ] && [ "$inside" = none ]; then
     frame efi_secure_boot
     printf 'bios\n'
     finish
@@ -110,15 +113,15 @@ secure_boot() {
 # Evidence of a container, the plainest first
 container() {
   inside=none
-  if [ -e /.dockerenv ]; then
+  if [ -e "$root"/.dockerenv ]; then
     inside=docker
-  elif [ -e /run/.containerenv ]; then
+  elif [ -e "$root"/run/.containerenv ]; then
     inside=podman
-  elif [ -r /run/systemd/container ]; then
-    read -r inside </run/systemd/container
+  elif [ -r "$root"/run/systemd/container ]; then
+    read -r inside <"$root"/run/systemd/container
   elif [ -n "${container:-}" ]; then
     inside=$container
-  elif [ -r /proc/1/cgroup ]; then
+  elif [ -r "$root"/proc/1/cgroup ]; then
     while IFS= read -r line; do
       case $line in
         */docker/* | */docker-*) inside=docker ;;
@@ -126,7 +129,7 @@ container() {
         */lxc/* | */lxc.payload*) inside=lxc ;;
         */containerd*) inside=containerd ;;
       esac
-    done </proc/1/cgroup
+    done <"$root"/proc/1/cgroup
   fi
   case $system in Linux*) frame container && printf '%s\n' "$inside" && finish ;; esac
 }
@@ -134,9 +137,9 @@ container() {
 # NVIDIA's functions on the bus: "0000:01:00.0 10de:1401 030000 nouveau"
 pci() {
   wanted=
-  [ -d /sys/bus/pci/devices ] || return 0
+  [ -d "$root"/sys/bus/pci/devices ] || return 0
   frame sys_bus_pci_devices
-  for folder in /sys/bus/pci/devices/*; do
+  for folder in "$root"/sys/bus/pci/devices/*; do
     read -r vendor <"$folder/vendor" && [ "$vendor" = 0x10de ] || continue
     read -r device <"$folder/device"
     read -r class <"$folder/class"
@@ -149,7 +152,7 @@ pci() {
   done
   finish
   [ -n "$wanted" ] || return 0
-  for table in /usr/share/misc/pci.ids /usr/share/hwdata/pci.ids /var/lib/pciutils/pci.ids; do
+  for table in "$root"/usr/share/misc/pci.ids "$root"/usr/share/hwdata/pci.ids "$root"/var/lib/pciutils/pci.ids; do
     [ -r "$table" ] || continue
     frame pci_ids
     awk -v wanted="$wanted" '
@@ -164,13 +167,13 @@ pci() {
 }
 
 driver() {
-  if [ -r /proc/modules ]; then
+  if [ -r "$root"/proc/modules ]; then
     frame proc_modules
-    grep -E '^(nvidia|nouveau)' /proc/modules
+    grep -E '^(nvidia|nouveau)' "$root"/proc/modules
     finish
   fi
-  reading proc_driver_nvidia_version /proc/driver/nvidia/version
-  for folder in /proc/driver/nvidia/gpus/*; do
+  reading proc_driver_nvidia_version "$root"/proc/driver/nvidia/version
+  for folder in "$root"/proc/driver/nvidia/gpus/*; do
     [ -d "$folder" ] || continue
     address=${folder##*/}
     address="${address%%:*}-${address#*:}"
@@ -202,13 +205,13 @@ driver() {
 }
 
 toolkit() {
-  for nvcc in "$(command -v nvcc)" /usr/local/cuda/bin/nvcc; do
+  for nvcc in "$(command -v nvcc)" "$root"/usr/local/cuda/bin/nvcc; do
     [ -x "$nvcc" ] || continue
     command_reading nvcc_version "$nvcc" --version
     break
   done
-  for header in /usr/include/cudnn_version.h /usr/include/*-linux-gnu/cudnn_version*.h \
-    /usr/local/cuda/include/cudnn_version.h; do
+  for header in "$root"/usr/include/cudnn_version.h "$root"/usr/include/*-linux-gnu/cudnn_version*.h \
+    "$root"/usr/local/cuda/include/cudnn_version.h; do
     [ -r "$header" ] || continue
     frame cudnn_version
     grep -E '^#define CUDNN_(MAJOR|MINOR|PATCHLEVEL)' "$header"
