@@ -147,8 +147,10 @@ class _Run:
     def _cancelled(self) -> bool:
         """Whether ansible-runner is to kill ansible-playbook: only when that did not end by itself.
 
-        Its workers have sessions of their own, and only ansible-playbook knows them.
+        Its workers have sessions of their own, and only ansible-playbook knows them. Asked every POLL_S.
         """
+        with suppress(Exception):
+            self.events.tell_running(after_s=POLL_S)
         if not self.cancel.is_set():
             return False
         if self.pid is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -44,6 +45,8 @@ class _Row:
     failure: Failure | None = None
     unreachable: bool = False
     running: str = ""
+    untold_since: float | None = None
+    """When the running task began, as long as nobody was told: a task that is skipped at once is not worth a line."""
 
 
 class Events:
@@ -74,15 +77,24 @@ class Events:
             return
         if kind == "runner_on_start":
             self._rows[host].running = step_title(str(data.get("task", "")))
-            self._tell(host, "step", self._rows[host].running)
+            self._rows[host].untold_since = time.monotonic()
         elif kind in OUTCOMES:
             self._outcome(host, str(kind), data)
 
+    def tell_running(self, after_s: float = 0.0) -> None:
+        """Tell which tasks began more than ``after_s`` ago and still run."""
+        for host, row in self._rows.items():
+            if row.untold_since is not None and time.monotonic() - row.untold_since >= after_s:
+                row.untold_since = None
+                self._tell(host, "step", row.running)
+
     def _outcome(self, host: str, kind: str, data: Mapping[str, Any]) -> None:
         row, title, result = self._rows[host], step_title(str(data.get("task", ""))), data.get("res") or {}
-        row.running = ""
-        row.data[title] = result
         status = OUTCOMES[kind]
+        if row.untold_since is not None and status != "skipped":
+            self._tell(host, "step", title)
+        row.running, row.untold_since = "", None
+        row.data[title] = result
         detail = ""
         if status == "failed" and not data.get("ignore_errors"):
             row.unreachable = kind == "runner_on_unreachable"

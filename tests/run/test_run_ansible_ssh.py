@@ -85,7 +85,13 @@ def test_one_hosts_trouble_is_its_own(
 
 
 @pytest.mark.parametrize(
-    "lax", [{}, {"ansible_host_key_checking": False}, {"ansible_ssh_args": "-o StrictHostKeyChecking=no"}]
+    "lax",
+    [
+        {},
+        {"ansible_host_key_checking": False},
+        {"ansible_ssh_args": "-o StrictHostKeyChecking=no"},
+        {"ansible_ssh_common_args": "-o StrictHostKeyChecking=no"},
+    ],
 )
 def test_an_unknown_host_key_is_refused_and_not_learnt(
     fleet: Callable[..., Fleet],

@@ -103,6 +103,20 @@ def test_a_host_that_no_play_touched_is_a_failure() -> None:
     assert found["b"].failure.what == "Ansible did nothing on this host"
 
 
+def test_a_task_that_is_skipped_is_not_told_and_one_that_lasts_is() -> None:
+    taken, told = events("a")
+    taken.take(outcome("start", task="Leave it out"))
+    taken.tell_running(after_s=60)
+    taken.take(outcome("skipped", task="Leave it out"))
+    assert told == []
+    taken.take(outcome("start", task="Last long"))
+    taken.tell_running()
+    taken.tell_running()
+    assert [(each.kind, each.step) for each in told] == [("step", "Last long")]
+    taken.take(outcome("ok", task="Last long"))
+    assert [each.kind for each in told] == ["step", "done"]
+
+
 def test_a_cancelled_host_tells_what_was_running() -> None:
     taken, _ = events("a")
     taken.take(outcome("ok", task="Bring"))
