@@ -108,7 +108,7 @@ def host_from(name: str, variables: Mapping[str, Any]) -> Host:
     return Host(
         name=name,
         connection="ssh",
-        address=checked_address(address, name if address == name else f"{name} ({address})"),
+        address=_address(name, address),
         port=_port(name, port),
         user=str(user) if user not in (None, "") else None,
         variables=variables,
@@ -118,6 +118,17 @@ def host_from(name: str, variables: Mapping[str, Any]) -> Host:
 def last_set(variables: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The value that Ansible takes where a setting has several names; None where none is set."""
     return next((variables[name] for name in reversed(names) if variables.get(name) is not None), None)
+
+
+def _address(name: str, address: str) -> str:
+    try:
+        return checked_address(address, name)
+    except UsageError as error:
+        raise UsageError(
+            what=f"the inventory's host {name!r} has no usable address",
+            why=error.why,
+            hint="correct its name or its ansible_host, if that file is meant to be an inventory",
+        ) from error
 
 
 def _connection(variables: Mapping[str, Any]) -> Literal["local", "ssh", "other"]:

@@ -92,10 +92,8 @@ class Sshd:
 
     def options(self) -> str:
         """What makes ssh use this test's files instead of the user's."""
-        return shlex.join(
-            ["-F", "none", "-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "GlobalKnownHostsFile=none"]
-            + ["-o", "IdentitiesOnly=yes"]
-        )
+        settings = (f"UserKnownHostsFile={self.known_hosts}", "GlobalKnownHostsFile=none", "IdentitiesOnly=yes")
+        return shlex.join(["-F", "none", *(part for setting in settings for part in ("-o", setting))])
 
     def host(self, name: str = "box", **more: Any) -> Host:
         variables = {
