@@ -5,10 +5,11 @@
     env default /home/me/.local/share/provision/envs/default
     current 3
     generation 3 {"fingerprint": "…", "complete": true, …}
+    plan 3 {"schema": 1, "host": "…", …}
     python 3 yes
     packages 3 absl_py-2.3.1 astunparse-1.6.3 …
 
-``current`` is missing where no symlink is. A generation whose state file is missing has "-": a run that was killed.
+``plan`` is there for the current generation only. ``current`` is missing where no symlink is. A generation whose state file is missing has "-": a run that was killed.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def _environment(lines: list[str]) -> EnvironmentState | None:
     states: dict[int, str] = {}
     packages: dict[int, list[str]] = {}
     broken: set[int] = set()
+    plan: dict[str, Any] | None = None
     for line in lines[1:]:
         key, _, rest = line.partition(" ")
         first, _, value = rest.partition(" ")
@@ -92,6 +94,8 @@ def _environment(lines: list[str]) -> EnvironmentState | None:
             current = number
         elif key == "generation":
             states.setdefault(number, value)
+        elif key == "plan" and number == current:
+            plan = _object(value) or None
         elif key == "packages":
             packages.setdefault(number, value.split())
         elif key == "python" and value == "no":
@@ -100,7 +104,7 @@ def _environment(lines: list[str]) -> EnvironmentState | None:
         _generation(number, states[number], None if number in broken else packages.get(number, []))
         for number in sorted(states)
     )
-    return EnvironmentState(name=name, path=path, current=current, generations=tuple(generations))
+    return EnvironmentState(name=name, path=path, current=current, generations=tuple(generations), plan=plan)
 
 
 def _generation(number: int, text: str, packages: list[str] | None) -> Generation:

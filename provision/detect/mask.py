@@ -28,7 +28,10 @@ _MAC = re.compile(rf"(?<![\w:])(?:{_HEX}{{2}}:){{5}}{_HEX}{{2}}(?![\w:])")
 _IPV4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.-])")
 _EMAIL = re.compile(r"\b[\w.+-]{1,64}@(?=[\w-]{1,64}\.[\w.-]{2,64}\b)[\w.-]+")
 
-# Words that would turn facts upside down if a machine of that name had them replaced everywhere
+# "Linux version 6.1.0 (root@workstation-07) (gcc …": who built the kernel is a person where it was built at home
+_BUILDER = re.compile(r"\([\w.+-]{1,64}@[\w.-]{1,255}\)")
+
+# Shorter names are too likely to be part of something else
 _LEAST_HOSTNAME = 3
 
 
@@ -57,6 +60,8 @@ def _masked(name: str, text: str, numbers: dict[str, int], host: str | None) -> 
         text = text.replace(f" {host} ", " host ", 1)
     if name in ("dmesg_nvidia", "user_environment") and host:
         text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w.-])", "host", text)
+    if name == "proc_version":
+        text = _BUILDER.sub("(user@host)", text)
     return _EMAIL.sub("user@", text) if name == "dmesg_nvidia" else text
 
 

@@ -56,6 +56,7 @@ PERSONAL = {
         "Jan  1 00:00:00 workstation-07 kernel: nvidia: loading out-of-tree module\n"
         "[    4.2] nvidia-net: eth0 aa:bb:cc:dd:ee:ff 192.168.17.4\n"
     ),
+    "proc_version": "Linux version 6.8.0 (root@workstation-07) (gcc 13) #1 SMP\n",
     "pythons": "3.11.2 /home/alice/.local/bin/python3.11\n",
     "proc_cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nSerial\t\t: 1322521030245\n",
     "environments": "env default /home/alice/.local/share/provision/envs/default\n",
