@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class EnvironmentState:
     """The environment's folder on that host."""
     current: int | None
     generations: tuple[Generation, ...]
+    plan: Mapping[str, Any] | None = None
+    """The current generation's plan as its plan.json has it, without the lock; None where it cannot be read."""
 
     def generation(self, number: int | None) -> Generation | None:
         return next((found for found in self.generations if found.number == number), None)

@@ -255,6 +255,16 @@ user_environment() {
   finish
 }
 
+# The file's text without its line ends, or "-"
+on_one_line() {
+  if [ -r "$1" ]; then
+    while IFS= read -r line || [ -n "$line" ]; do printf '%s' "$line"; done <"$1"
+    printf '\n'
+  else
+    printf '%s\n' -
+  fi
+}
+
 # One line per environment, generation and its packages: see provision/detect/environments.py
 environments() {
   case ${XDG_DATA_HOME:-} in
@@ -265,18 +275,19 @@ environments() {
   for environment in "$home"/provision/envs/*; do
     [ -d "$environment/generations" ] || continue
     printf 'env %s %s\n' "${environment##*/}" "$environment"
+    current=
     if [ -d "$environment/current" ]; then
-      printf 'current %s\n' "$(cd -P "$environment/current" && printf '%s' "${PWD##*/}")"
+      current=$(cd -P "$environment/current" && printf '%s' "${PWD##*/}")
+      printf 'current %s\n' "$current"
     fi
     for generation in "$environment"/generations/[1-9]*; do
       [ -d "$generation" ] || continue
       number=${generation##*/}
       printf 'generation %s ' "$number"
-      if [ -r "$generation/state.json" ]; then
-        while IFS= read -r line || [ -n "$line" ]; do printf '%s' "$line"; done <"$generation/state.json"
-        printf '\n'
-      else
-        printf '%s\n' -
+      on_one_line "$generation/state.json"
+      if [ "$number" = "$current" ]; then
+        printf 'plan %s ' "$number"
+        on_one_line "$generation/plan.json"
       fi
       runs=no
       [ ! -x "$generation/venv/bin/python" ] || runs=yes

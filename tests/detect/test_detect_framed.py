@@ -92,6 +92,14 @@ def test_a_state_of_the_wrong_kind_is_no_state() -> None:
         assert (generation.fingerprint, generation.complete, generation.verified) == (None, False, False)
 
 
+def test_the_plan_of_the_current_generation_comes_along() -> None:
+    lines = 'env a /b\ncurrent 2\ngeneration 1 -\ngeneration 2 -\nplan 1 {"no": 1}\nplan 2 {"schema": 1}\n'
+    (found,) = environment_states(Readings({"environments": lines}))
+    assert found.plan == {"schema": 1}
+    (without,) = environment_states(Readings({"environments": lines.replace('{"schema": 1}', "-")}))
+    assert without.plan is None
+
+
 @given(st.text(max_size=400))
 def test_any_text_gives_environments_or_none(text: str) -> None:
     environment_states(Readings({"environments": text}))

@@ -234,9 +234,11 @@ def test_environments_below_a_home_with_blanks(ask: Probe, tmp_path: Path) -> No
         "packages_sha256": packages_sha256(["absl_py-2.3.1", "tensorflow-2.21.0"]),
     }  # fmt: skip
     (base / "generations/2/state.json").write_text(json.dumps(state, indent=2))
+    (base / "generations/2/plan.json").write_text(json.dumps({"schema": 1, "host": "localhost"}, indent=2))
     (base / "current").symlink_to("generations/2")
     readings = ask("", XDG_DATA_HOME=str(home))
     (environment,) = environment_states(readings)
+    assert environment.plan == {"schema": 1, "host": "localhost"}
     assert (environment.name, environment.path, environment.current) == ("default", str(base), 2)
     killed, good = environment.generations
     assert (killed.number, killed.fingerprint) == (1, None)
