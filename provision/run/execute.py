@@ -39,6 +39,8 @@ class Options:
     """How long to wait on a host for another provision to finish there."""
     inventories: tuple[Path, ...] = ()
     become_password: str | None = None
+    compile_bytecode: bool = False
+    """For TensorFlow 17 s of CPU time, more than the first import takes, which compiles what it uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,8 @@ def change_environments(
     """Roll an environment back, or remove it, on each host."""
     from provision.run.ansible import play
 
+    if not pairs:
+        return ()
     action = "rollback" if isinstance(change, Rollback) else "remove"
     variables = {
         "provision_change": {"action": action, "name": change.name, "generation": change.generation},
@@ -225,8 +229,7 @@ class _Carrying:
             "provision_mnist_files": [str(path) for path in files],
             "provision_controller": _controller(),
             "provision_lock_timeout_s": self.options.lock_timeout_s,
-            # the first import compiles what it uses; compiling all of TensorFlow takes 17 s of CPU time
-            "provision_compile_bytecode": False,
+            "provision_compile_bytecode": self.options.compile_bytecode,
             # roles that a tag leaves out still have their arguments checked
             "provision_uv_binary": "",
             "provision_uv_version": "",

@@ -187,6 +187,13 @@ def test_an_environment_from_nothing_to_removed(
     assert not Path(made.environment.path).exists()
 
 
+def test_no_hosts_no_reports() -> None:
+    assert carry_out() == ()
+    nothing: dict[str, Any] = {"on_event": lambda _: None, "cancel": threading.Event(), "control_dir": "/nowhere"}
+    assert execute.verify_only([], Options(), **nothing) == ()
+    assert execute.change_environments([], Remove(name="default"), **nothing) == ()
+
+
 def change(before: EnvironmentState, wanted: execute.Change) -> tuple[Report, ...]:
     return execute.change_environments(
         [(LOCALHOST, before)], wanted, on_event=lambda _: None, cancel=threading.Event(), control_dir="/nowhere"
