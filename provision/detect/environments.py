@@ -9,7 +9,8 @@
     python 3 yes
     packages 3 absl_py-2.3.1 astunparse-1.6.3 …
 
-``plan`` is there for the current generation only. ``current`` is missing where no symlink is. A generation whose state file is missing has "-": a run that was killed.
+``plan`` is there for the current generation only. ``current`` is missing where no symlink is. A generation whose state
+file is missing has "-": a run that was killed.
 """
 
 from __future__ import annotations

@@ -258,7 +258,7 @@ user_environment() {
 # The file's text without its line ends, or "-"
 on_one_line() {
   if [ -r "$1" ]; then
-    while IFS= read -r line || [ -n "$line" ]; do printf '%s' "$line"; done <"$1"
+    tr -d '\r\n' <"$1" # a plan has tens of kilobytes: the shell would read them byte by byte
     printf '\n'
   else
     printf '%s\n' -

@@ -50,7 +50,7 @@ def reading(state: dict[str, object], packages: list[str] = PACKAGES, python: st
             "environments": (
                 "env default /home/a b/.local/share/provision/envs/default\ncurrent 2\n"
                 f"generation 1 -\npython 1 no\npackages 1\n"
-                f"generation 2 {json.dumps(state)}\npython 2 {python}\npackages 2 {' '.join(packages)}\n"
+                f"generation 2 {json.dumps(state)}\nplan 2 {json.dumps({'schema': 1, 'host': 'a'})}\npython 2 {python}\npackages 2 {' '.join(packages)}\n"
                 "env other /srv/envs/other\n"
             )
         }
@@ -76,6 +76,8 @@ def test_an_environment_as_it_lies_there() -> None:
     assert (killed.number, killed.fingerprint, killed.complete, killed.drifted) == (1, None, False, False)
     assert (good.number, good.fingerprint, good.complete, good.verified, good.drifted) == (2, "abc", True, True, False)
     assert good.summary == "tensorflow 2.21.0 · cpu · python 3.11"
+    assert default.plan == {"schema": 1, "host": "a"}
+    assert other.plan is None
     assert (other.name, other.current, other.generations) == ("other", None, ())
 
 

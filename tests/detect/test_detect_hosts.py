@@ -1,4 +1,4 @@
-"""Each dump under tests/hosts gives its facts.json. A new host is a new folder; pytest --update-golden writes the facts."""
+"""Each dump under tests/hosts gives its facts.json. A new host is a new folder, and --update-golden."""
 
 from __future__ import annotations
 
