@@ -1,15 +1,34 @@
-"""Action plugin: ask the target which files it lacks, copy those over, let the target put them in place."""
+"""Action plugin: ask the target which files it lacks, send those, let the target put them in place.
+
+Asking is a line of shell: a fifth of a module's time over SSH, and in most runs nothing is missing.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 DOCUMENTATION = "See the module of the same name."
+
+# prints the folder to send to (made only where something is missing), then the sum of each file, or "-"
+ASK = """
+case ${{XDG_DATA_HOME-}} in /*) root=$XDG_DATA_HOME/provision ;; *) root=$HOME/.local/share/provision ;; esac
+find "$root/incoming" -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf {{}} + 2>/dev/null
+lacking=
+sums=$(for file in {files}; do sha256sum 2>/dev/null < "$root/$file" || echo -; done)
+[ "$(echo "$sums" | cut -c1-64)" = {wanted} ] || lacking=yes
+if [ -n "$lacking" ] && {make}
+then mkdir -p "$root/incoming" && mktemp -d "$root/incoming/XXXXXX" || exit 1
+else echo -
+fi
+echo "$sums"
+"""
 
 
 class ActionModule(ActionBase):
@@ -22,23 +41,50 @@ class ActionModule(ActionBase):
         try:
             files = sent(self._task.args)
         except OSError as error:
-            what = f"a file that has to be sent cannot be read: {error.filename}"
-            parts = {"kind": "bad_input", "what": what, "why": str(error.strerror), "hint": ""}
-            return {**result, "failed": True, "msg": f"{what}: {error.strerror}", **parts}
-        answer: dict[str, Any] = self._execute_module("provision_ship", {"files": files}, task_vars=task_vars)
-        missing = answer.get("missing")
-        if answer.get("failed") or not missing or self._task.check_mode:
-            return {**result, **answer}
-        folder = self._make_tmp_path()
-        try:
-            for number, file in enumerate(files):
-                if file["dest"] in missing:
-                    file["staged"] = self._connection._shell.join_path(folder, f"ship-{number}")
+            return failed("bad_input", f"a file that has to be sent cannot be read: {error.filename}", error.strerror)
+        if self._connection.transport == "local":
+            here = [{**file, "local": True} for file in files]
+            return {**result, **self._execute_module("provision_ship", {"files": here}, task_vars=task_vars)}
+        folder, missing = self._asked(files)
+        if missing == [] or (missing and self._task.check_mode):
+            return {**result, "changed": bool(missing), "missing": missing, "placed": [], "folders": folders(files)}
+        for number, file in enumerate(files):
+            if folder and file["dest"] in (missing or []):
+                file["staged"] = f"{folder}/{number}"
+                try:
                     self._transfer_file(file["src"], file["staged"])
-            answer = self._execute_module("provision_ship", {"files": files}, task_vars=task_vars)
-        finally:
-            self._remove_tmp_path(folder)
+                except AnsibleError as error:
+                    return failed("transfer", f"could not send {Path(file['src']).name} to that machine", str(error))
+        # where asking failed, the module finds out why and says it
+        answer = self._execute_module("provision_ship", {"files": files}, task_vars=task_vars)
+        if answer.get("missing") and not self._task.check_mode:
+            return failed("transfer", f"{', '.join(answer['missing'])} did not get there", "the target took no files")
         return {**result, **answer}
+
+    def _asked(self, files: list[dict[str, Any]]) -> tuple[str | None, list[str] | None]:
+        """(folder to send to, places of the files that are missing); the latter None where the target cannot say."""
+        script = ASK.format(
+            files=" ".join(shlex.quote(file["dest"]) for file in files),
+            wanted=shlex.quote("\n".join(file["sha256"] for file in files)),
+            make="false" if self._task.check_mode else "true",
+        )
+        answer = self._low_level_execute_command(script.strip())
+        lines = answer["stdout"].splitlines()
+        if answer["rc"] != 0 or len(lines) != len(files) + 1:
+            return None, None
+        missing = [
+            file["dest"] for file, line in zip(files, lines[1:], strict=True) if line.split(" ")[0] != file["sha256"]
+        ]
+        return lines[0] if lines[0].startswith("/") else None, missing
+
+
+def failed(kind: str, what: str, why: str | None) -> dict[str, Any]:
+    """A failed task's result, in the form of our modules' failures."""
+    return {"failed": True, "msg": f"{what}\n  {why}", "kind": kind, "what": what, "why": why or "", "hint": ""}
+
+
+def folders(files: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(Path(file["dest"]).parent) for file in files))
 
 
 def sent(args: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -50,6 +96,9 @@ def sent(args: Mapping[str, Any]) -> list[dict[str, Any]]:
         files.append({"src": str(source), "dest": f"wheels/{sha256[:16]}/{source.name}", "sha256": sha256})
     for source in map(Path, args.get("mnist") or []):
         files.append({"src": str(source), "dest": f"mnist/{source.name}", "sha256": sha256_of(source)})
+    missing = next((file["src"] for file in files if not Path(file["src"]).is_file()), None)
+    if missing is not None:
+        raise FileNotFoundError(2, "No such file or directory", missing)
     return files
 
 

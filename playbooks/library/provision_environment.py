@@ -28,6 +28,7 @@ options:
   uv_environment: {description: "Environment variables for uv.", type: dict, default: {}}
   find_links: {description: "Folders with wheels below DATA_HOME/provision.", type: list, elements: str, default: []}
   compile_bytecode: {description: "Compile what was installed: the first import is quick.", type: bool, default: true}
+  activate: {description: "Make the generation the one in use as well. For V(present).", type: bool, default: false}
   run_id: {description: "The run, for the lock, the progress file and state.json.", type: str, default: ""}
   controller: {description: "Who runs this, as a waiting user should read it.", type: str, default: ""}
   lock_timeout_s: {description: "How long to wait for another run, in seconds.", type: float, default: 600.0}
@@ -72,6 +73,7 @@ ARGUMENTS = {
     "uv_environment": {"type": "dict", "default": {}},
     "find_links": {"type": "list", "elements": "str", "default": []},
     "compile_bytecode": {"type": "bool", "default": True},
+    "activate": {"type": "bool", "default": False},
     "run_id": {"type": "str", "default": ""},
     "controller": {"type": "str", "default": ""},
     "lock_timeout_s": {"type": "float", "default": 600.0},

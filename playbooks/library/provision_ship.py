@@ -17,7 +17,7 @@ author: provision contributors
 options:
   files:
     description: "O(files.src) (on the controller), O(files.dest) (relative to DATA_HOME/provision), O(files.sha256),
-      O(files.mode). O(files.staged) is set by the action plugin."
+      O(files.mode). The action plugin sets O(files.staged) (where it has sent the file) and O(files.local)."
     type: list
     elements: dict
   wheels: {description: "Wheels on the controller; each goes to a folder C(wheels/SUM).", type: list, elements: path}
@@ -47,6 +47,7 @@ FILE = {
     "sha256": {"type": "str", "required": True},
     "mode": {"type": "str", "default": "0644"},
     "staged": {"type": "path"},
+    "local": {"type": "bool", "default": False},
 }
 
 # wheels and mnist never reach the target: the action plugin turns them into files

@@ -15,6 +15,7 @@ from typing import Any
 from ansible.module_utils import provision_generations as generations
 from ansible.module_utils import provision_uv as uv
 from ansible.module_utils.provision_activate import activate_script
+from ansible.module_utils.provision_current import switched
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
 from ansible.module_utils.provision_files import remove_if_empty, remove_tree, utf8, write_atomically
 from ansible.module_utils.provision_layout import Layout, home
@@ -42,11 +43,11 @@ def owner(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def present(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> Result:
-    """A complete generation of the plan is there: found, or made now."""
+    """A complete generation of the plan is there: found, or made now. With ``activate`` it is the one in use, too."""
     plan = generations.wanted(params["plan"])
     environment = layout.environment(plan.name)
     if check_mode:
-        return _predicted(environment, plan)
+        return _predicted(environment, plan, params)
     with locked(
         environment / "lock", plan.name, owner(params), params["lock_timeout_s"],
         lambda who: progress.say(f"waiting: {who}"), create=True,
@@ -63,9 +64,11 @@ def present(layout: Layout, params: Mapping[str, Any], progress: Progress, check
             created, surplus = False, []
         in_use = {one.number: generations.users_of(one.path) for one in surplus}
         dropped += _drop([one for one in surplus if not in_use[one.number]], progress)
+        switch = switched(environment, plan.name, match.number, check_mode=False) if params["activate"] else {}
         return {
             **_answer(environment, plan, match.number),
-            "changed": created or bool(dropped),
+            **switch,
+            "changed": created or bool(dropped) or switch.get("changed", False),
             "created": created,
             "removed": dropped,
             "in_use": sorted(number for number, pids in in_use.items() if pids),
@@ -85,13 +88,15 @@ def _answer(environment: Path, plan: generations.Wanted, number: int) -> Result:
     }
 
 
-def _predicted(environment: Path, plan: generations.Wanted) -> Result:
+def _predicted(environment: Path, plan: generations.Wanted, params: Mapping[str, Any]) -> Result:
     current = generations.current_number(environment)
     there = generations.all_found(environment)
     match = generations.matching(there, plan.fingerprint, current)
     rest = [one for one in there if one not in generations.half_made(there, current)]
     number = match.number if match else generations.next_number(rest)
-    return {**_answer(environment, plan, number), "changed": match is None, "created": match is None, "removed": []}
+    switch = switched(environment, plan.name, number, check_mode=True) if params["activate"] else {}
+    changed = match is None or switch.get("changed", False)
+    return {**_answer(environment, plan, number), **switch, "changed": changed, "created": match is None, "removed": []}
 
 
 def _drop(ones: Sequence[generations.Found], progress: Progress) -> list[int]:

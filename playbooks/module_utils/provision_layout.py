@@ -23,6 +23,7 @@ class Layout:
         self.root = root
         self.environments = root / "envs"
         self.runs = root / "run"
+        self.incoming = root / "incoming"
         self.mnist = root / "mnist"
 
     def uv(self, version: str) -> Path:

@@ -1,9 +1,11 @@
-"""Files that came from the controller: which are missing, and how they take their places."""
+"""Files that came from the controller: which are missing, and how they take their places.
+
+A staged copy lies in a folder of its own below ``incoming`` and is moved; on the controller's own machine the file
+itself is given, and copied.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.provision_failure import Failure
-from ansible.module_utils.provision_files import sha256_of, sync_folder
+from ansible.module_utils.provision_files import remove_if_empty, sha256_of, sync_folder
 from ansible.module_utils.provision_layout import Layout
 
 
@@ -23,11 +25,15 @@ def ship(layout: Layout, files: Sequence[Mapping[str, Any]], check_mode: bool) -
     missing = [file["dest"] for file in files if sha256_of(layout.inside(file["dest"])) != file["sha256"]]
     placed = []
     if missing and not check_mode:
-        _must_be_writable(layout.root)
-    for file in files:
-        if file["staged"] and file["dest"] in missing and not check_mode:
-            _place(Path(file["staged"]), layout.inside(file["dest"]), file["sha256"], int(file["mode"], 8))
-            placed.append(file["dest"])
+        layout.incoming.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="here-", dir=layout.incoming) as here:
+            for file in files:
+                if file["dest"] in missing and (file["staged"] or file["local"]):
+                    staged = Path(file["staged"]) if file["staged"] else _copied(file, Path(here))
+                    _place(staged, layout.inside(file["dest"]), file["sha256"], int(file["mode"], 8))
+                    placed.append(file["dest"])
+    for folder in {Path(file["staged"]).parent for file in files if file["staged"]}:
+        remove_if_empty(folder)
     return {
         "changed": bool(missing if check_mode else placed),
         "missing": [dest for dest in missing if dest not in placed],
@@ -36,14 +42,14 @@ def ship(layout: Layout, files: Sequence[Mapping[str, Any]], check_mode: bool) -
     }
 
 
-def _must_be_writable(folder: Path) -> None:
-    """Raises OSError: better here, with its reason, than after a copy of gigabytes has come."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+def _copied(file: Mapping[str, Any], folder: Path) -> Path:
+    copy = folder / Path(file["dest"]).name
+    shutil.copyfile(file["src"], copy)
+    return copy
 
 
 def _place(staged: Path, place: Path, sha256: str, mode: int) -> None:
+    """Move ``staged`` to ``place``, in one step, if it is what was sent."""
     got = sha256_of(staged)
     if got != sha256:
         raise Failure(
@@ -51,15 +57,6 @@ def _place(staged: Path, place: Path, sha256: str, mode: int) -> None:
             "run the same command again",
         )  # fmt: skip
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
-    os.close(handle)
-    arriving = Path(temporary)
-    try:
-        shutil.copyfile(staged, arriving)
-        arriving.chmod(mode)
-        arriving.replace(place)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            arriving.unlink()
-        raise
+    staged.chmod(mode)
+    staged.replace(place)
     sync_folder(place.parent)

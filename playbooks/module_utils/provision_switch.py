@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import provision_generations as generations
+from ansible.module_utils.provision_current import switched
 from ansible.module_utils.provision_failure import Failure
-from ansible.module_utils.provision_files import point, remove_if_empty, remove_tree
+from ansible.module_utils.provision_files import remove_if_empty, remove_tree
 from ansible.module_utils.provision_install import owner, remove_generation
 from ansible.module_utils.provision_layout import Layout
 from ansible.module_utils.provision_lock import locked
@@ -35,36 +36,11 @@ def _switch(
     name = params["name"]
     environment = layout.environment(name)
     if check_mode:
-        return _switched(environment, name, number, check_mode=True)
+        return switched(environment, name, number, check_mode=True)
     with locked(
         environment / "lock", name, owner(params), params["lock_timeout_s"], lambda who: progress.say(f"waiting: {who}")
     ):
-        return _switched(environment, name, number, check_mode=False)
-
-
-def _switched(environment: Path, name: str, number: int | None, *, check_mode: bool) -> Result:
-    there = generations.all_found(environment)
-    before = generations.current_number(environment)
-    if check_mode and number is not None and all(one.number != number for one in there):
-        to, verified = number, False  # the run that this one predicts would have made it
-    else:
-        target = (
-            generations.rollback_target(there, before, name)
-            if number is None
-            else generations.chosen(there, number, name)
-        )
-        to, verified = target.number, target.verified
-    if before != to and not check_mode:
-        point(environment / "current", f"generations/{to}")
-    return {
-        "changed": before != to,
-        "name": name,
-        "path": str(environment),
-        "generation": to,
-        "previous": before,
-        "verified": verified,
-        "activate": str(environment / "current" / "activate"),
-    }
+        return switched(environment, name, number, check_mode=False)
 
 
 def absent(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> Result:

@@ -109,7 +109,7 @@ class Watch:
         self._bars: dict[str, tuple[float, float, float]] = {}
 
     def hear(self, data: str, now: float) -> None:
-        """Take in more output, heard at ``now`` (seconds); ``text``, ``done_mib`` and ``total_mib`` are up to date then."""
+        """Take in more output, heard at ``now`` (seconds): ``text``, ``done_mib`` and ``total_mib`` follow it."""
         self.raw = (self.raw + data)[-(1 << 18) :]
         text = ESCAPE.sub("\n", self._rest + data)
         # a bar may be cut in the middle: its head waits for its tail

@@ -89,6 +89,7 @@ class Target:
             "run_id": "run-1",
             "controller": "me@laptop",
             "lock_timeout_s": 30.0,
+            "activate": False,
             "then_switch": False,
         }
         return {**params, **changes}
