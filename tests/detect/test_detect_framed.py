@@ -50,7 +50,8 @@ def reading(state: dict[str, object], packages: list[str] = PACKAGES, python: st
             "environments": (
                 "env default /home/a b/.local/share/provision/envs/default\ncurrent 2\n"
                 f"generation 1 -\npython 1 no\npackages 1\n"
-                f"generation 2 {json.dumps(state)}\nplan 2 {json.dumps({'schema': 1, 'host': 'a'})}\npython 2 {python}\npackages 2 {' '.join(packages)}\n"
+                f'generation 2 {json.dumps(state)}\nplan 2 {{"schema": 1, "host": "a"}}\n'
+                f"python 2 {python}\npackages 2 {' '.join(packages)}\n"
                 "env other /srv/envs/other\n"
             )
         }
