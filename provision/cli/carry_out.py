@@ -124,15 +124,21 @@ def confirm(question: str, yes: bool) -> None:
 
 
 def carry_out(
-    targets: Sequence[Target], settings: Settings, *, cancel: threading.Event, control_dir: str
+    targets: Sequence[Target],
+    settings: Settings,
+    *,
+    cancel: threading.Event,
+    control_dir: str,
+    install: bool = True,
 ) -> tuple[Report, ...]:
-    """Run the plans with a display. Failures are in the reports."""
+    """Run the plans with a display; without ``install`` what is there is only verified. Failures are in the reports."""
     from provision.cli.display import progress_display
-    from provision.run.execute import execute
+    from provision.run.execute import execute, verify_only
 
+    work = execute if install else verify_only
     options = execution_options(settings)
     with progress_display(target.host.name for target in targets) as display:
-        return execute(targets, options, on_event=display.event, cancel=cancel, control_dir=control_dir)
+        return work(targets, options, on_event=display.event, cancel=cancel, control_dir=control_dir)
 
 
 def execution_options(settings: Settings) -> Options:
@@ -162,14 +168,20 @@ def in_order(planned: Sequence[Planned], reports: Sequence[Report]) -> tuple[Rep
 
 def conclude(reports: Sequence[Report], as_json: bool) -> None:
     """Print the reports and leave with the exit code of what went wrong first."""
+    from provision.render.report import fleet_text, report_text
+
+    text = "\n".join(report_text(report) for report in reports)
+    if len(reports) > 1:
+        text += "\n" + fleet_text(reports)
+    leave_with(reports, text, as_json)
+
+
+def leave_with(reports: Sequence[Report], text: str, as_json: bool) -> None:
+    """The answer as text or JSON, then the exit code."""
     if as_json:
         console.answer_json(console.one_or_many(reports))
     else:
-        from provision.render.report import fleet_text, report_text
-
-        console.answer("\n".join(report_text(report) for report in reports))
-        if len(reports) > 1:
-            console.answer("\n" + fleet_text(reports))
+        console.answer(text)
     code = exit_code(reports)
     if code:
         raise typer.Exit(code)

@@ -83,10 +83,11 @@ def remove(
 def _change(
     hosts: Hosts, inventory: Inventory, limit: Limit, change: Change, question: str, yes: bool, as_json: bool
 ) -> None:
-    from provision.cli.carry_out import conclude, confirm
+    from provision.cli.carry_out import confirm, leave_with
     from provision.cli.display import progress_display
     from provision.cli.interrupt import cancellable
     from provision.cli.planning import failed_report, look
+    from provision.render.report import change_text
     from provision.run.execute import change_environments
     from provision.run.ssh import ControlDir
 
@@ -106,10 +107,10 @@ def _change(
                 control_dir=control_dir,
             )
     by_host = {report.host: report for report in reports}
-    conclude(
-        [by_host.get(each.host.name) or failed_report(each.host.name, _absent(each, change.name)) for each in looked],
-        as_json,
-    )
+    every = [
+        by_host.get(each.host.name) or failed_report(each.host.name, _absent(each, change.name)) for each in looked
+    ]
+    leave_with(every, "".join(change_text(report) for report in every), as_json)
 
 
 def _has(looked: Looked, name: str) -> bool:

@@ -48,7 +48,7 @@ def verify(
     with cancellable() as cancel, ControlDir() as control_dir:
         planned = tuple(_installed(found, name) for found in look(chosen, control_dir, cancel))
         targets = targets_of(planned)
-        reports = carry_out(targets, settings, cancel=cancel, control_dir=control_dir) if targets else ()
+        reports = carry_out(targets, settings, cancel=cancel, control_dir=control_dir, install=False) if targets else ()
     conclude(in_order(planned, reports), as_json)
 
 

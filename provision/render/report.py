@@ -22,6 +22,20 @@ def report_text(report: Report) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def change_text(report: Report) -> str:
+    """What `env rollback` and `env remove` say: one line, or the failure."""
+    if report.ok:
+        environment = report.environment
+        if environment is None or environment.generation is None:
+            return f"{report.host}: {'removed' if report.changed else 'nothing to remove'}\n"
+        done = "now" if report.changed else "already"
+        return f"{report.host}: {environment.name} is {done} generation {environment.generation}\n"
+    lines = []
+    for failure in report.failures:
+        lines += [f"error: {report.host}: {failure.what}", *_indented(failure.why), *_hint(failure.hint)]
+    return "\n".join(lines) + "\n"
+
+
 def _checks(checks: Sequence[CheckOutcome]) -> list[str]:
     width = max(len(check.id) for check in checks)
     lines = []

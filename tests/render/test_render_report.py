@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from provision.model.report import CheckOutcome, Environment, Failure, Report, Smoke
-from provision.render.report import fleet_text, report_text
+from provision.render.report import change_text, fleet_text, report_text
 
 SMOKE = Smoke(
     framework="tensorflow", device="cpu", dataset="mnist", samples=60000, train_s=6.5, samples_per_s=9230.8,
@@ -68,3 +68,18 @@ def test_the_fleet_table_names_failures_and_outliers():
     assert "outlier" in next(line for line in text.splitlines() if "  b " in line)
     assert "FAIL  c   c cannot be reached" in text
     assert "3 of 4 hosts as planned" in text
+
+
+def test_a_rollback_says_which_generation_is_current_now():
+    assert change_text(replace(REPORT, changed=1)) == "localhost: default is now generation 2\n"
+    assert change_text(replace(REPORT, changed=0)) == "localhost: default is already generation 2\n"
+
+
+def test_a_removal_says_so():
+    assert change_text(replace(REPORT, environment=None)) == "localhost: removed\n"
+
+
+def test_a_change_that_failed_says_why():
+    failure = Failure(what="no earlier generation", why="current is 1", hint="see provision env list")
+    text = change_text(replace(REPORT, ok=False, failures=(failure,)))
+    assert text == "error: localhost: no earlier generation\n  current is 1\n  hint: see provision env list\n"
