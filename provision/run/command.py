@@ -8,8 +8,9 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO
@@ -20,6 +21,7 @@ TAIL_LINES = 20
 TIMED_OUT = 124
 CANCELLED = 130
 CANCEL_POLL_S = 0.1
+LAST_WORDS_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,32 +59,78 @@ def run(
     so that callers have one thing to look at.
     """
     try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(env or {}, unset),
-            text=True,
-            errors="replace",
-            start_new_session=True,  # Ctrl-C reaches us alone, and we decide what to stop
-        )
+        process = _popen(argv, subprocess.DEVNULL if stdin is None else subprocess.PIPE, subprocess.PIPE, env, unset)
     except OSError as error:
         return Completed(argv=tuple(argv), status=127, stdout="", stderr=f"{argv[0]}: {error.strerror}")
-    with _killed_on(cancel, process.pid):
-        try:
-            stdout, stderr = process.communicate(stdin, timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            kill_group(process.pid)
-            stdout, stderr = process.communicate()
-            return _stopped(argv, TIMED_OUT, stdout, stderr, f"no answer within {timeout_s:g} s")
-        except BaseException:
-            kill_group(process.pid)
-            process.communicate()
-            raise
-    if cancel is not None and cancel.is_set() and process.returncode == -signal.SIGKILL:
-        return _stopped(argv, CANCELLED, stdout, stderr, "interrupted")
+    if stdin is not None and process.stdin is not None:
+        threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True).start()
+        process.stdin = None  # the thread's: communicate() loses what was not sent yet when it is called again
+    try:
+        stdout, stderr, stopped = _wait(process, timeout_s, cancel)
+    except BaseException:
+        _killed(process)
+        raise
+    if stopped:
+        reason = "interrupted" if stopped == CANCELLED else f"no answer within {timeout_s:g} s"
+        return Completed(argv=tuple(argv), status=stopped, stdout=stdout, stderr=f"{stderr}\n{argv[0]}: {reason}")
     return Completed(argv=tuple(argv), status=process.returncode, stdout=stdout, stderr=stderr)
+
+
+def _popen(
+    argv: Sequence[str], stdin: int, stderr: int, env: Mapping[str, str] | None, unset: Collection[str]
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        list(argv),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=environment(env or {}, unset),
+        encoding="utf-8",  # whatever the locale is: hosts have locales of their own
+        errors="replace",
+        start_new_session=True,  # Ctrl-C reaches us alone, and we decide what to stop
+    )
+
+
+def _feed(pipe: IO[str], text: str) -> None:
+    with suppress(BrokenPipeError), pipe:
+        pipe.write(text)
+
+
+def _wait(
+    process: subprocess.Popen[str], timeout_s: float | None, cancel: threading.Event | None
+) -> tuple[str, str, int]:
+    """Output, errors, and why it was stopped (0 where it ended by itself)."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        slice_s = left if cancel is None else min(CANCEL_POLL_S, CANCEL_POLL_S if left is None else left)
+        try:
+            return *process.communicate(timeout=slice_s), 0
+        except subprocess.TimeoutExpired:
+            if cancel is not None and cancel.is_set():
+                return *_killed(process), CANCELLED
+            if deadline is not None and time.monotonic() >= deadline:
+                return *_killed(process), TIMED_OUT
+
+
+def _killed(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Kill it with its children; what it had said so far.
+
+    A process with a session of its own may keep the pipes open: an SSH master does, until the remote command ends.
+    """
+    kill_group(process.pid)
+    try:
+        return process.communicate(timeout=LAST_WORDS_S)
+    except subprocess.TimeoutExpired as error:
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        process.wait()
+        return _text(error.stdout), _text(error.stderr)
+
+
+def _text(said: bytes | str | None) -> str:
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else said or ""
 
 
 class Running:
@@ -128,16 +176,7 @@ def start(
     Raises StepFailed where there is no such program.
     """
     try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment(env or {}, unset),
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        process = _popen(argv, subprocess.PIPE, subprocess.DEVNULL, env, unset)
     except OSError as error:
         raise StepFailed(what=f"cannot start {argv[0]}", why=error.strerror or str(error)) from error
     if process.stdin is not None:
@@ -147,38 +186,9 @@ def start(
     return Running(process)
 
 
-def _stopped(argv: Sequence[str], status: int, stdout: str, stderr: str, reason: str) -> Completed:
-    return Completed(argv=tuple(argv), status=status, stdout=stdout, stderr=f"{stderr}\n{argv[0]}: {reason}")
-
-
 def environment(add: Mapping[str, str], unset: Collection[str]) -> dict[str, str]:
     """This process's environment with ``add`` in it and without ``unset``."""
     return {name: value for name, value in {**os.environ, **add}.items() if name not in unset}
-
-
-@contextmanager
-def _killed_on(cancel: threading.Event | None, pid: int) -> Iterator[None]:
-    """Kill the process group of ``pid`` as soon as ``cancel`` is set.
-
-    A thread, since communicate() loses what was not sent yet when it is called again after a timeout (Python 3.11).
-    """
-    if cancel is None:
-        yield
-        return
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(CANCEL_POLL_S):
-            if cancel.is_set():
-                kill_group(pid)
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
 
 
 def kill_group(pid: int) -> None:

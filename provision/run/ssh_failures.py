@@ -97,7 +97,7 @@ TABLE = (
         "{host} refused the key",
         "{said}",
         "check the user name, that the public key is in ~/.ssh/authorized_keys of that user there, and that the "
-        "private one is in ~/.ssh or loaded (`ssh-add -l`)",
+        "private one is in ~/.ssh, or loaded with `ssh-add` where it has a passphrase",
     ),
     Row(
         "refused",

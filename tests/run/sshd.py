@@ -56,12 +56,12 @@ class Sshd:
             f"AuthorizedKeysFile {self.folder}/authorized_keys",
             f"PidFile {self.folder}/pid",
             f"SetEnv HOME={self.home} XDG_DATA_HOME={self.home}/.local/share",
+            *self.settings,  # sshd takes the first value
             "StrictModes no",
             "UsePAM no",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "LogLevel VERBOSE",
-            *self.settings,
         )
         config = self.folder / "config"
         config.write_text("\n".join(lines) + "\n")

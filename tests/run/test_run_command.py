@@ -36,6 +36,23 @@ def test_a_timeout_kills_children_too() -> None:
     assert "no answer within 0.3 s" in done.stderr
 
 
+def test_what_left_the_group_and_keeps_the_pipes_holds_nobody_up() -> None:
+    """As an SSH master does for as long as the remote command of a killed client runs."""
+    start = time.monotonic()
+    done = run(["setsid", "sh", "-c", "echo begun; echo odd >&2; sleep 4"], timeout_s=0.3)
+    assert (done.status, done.stdout) == (124, "begun\n")
+    escaped = run(["sh", "-c", "setsid sh -c 'echo begun; echo odd >&2; sleep 4' & wait"], timeout_s=0.5)
+    assert time.monotonic() - start < 3.5
+    assert (escaped.status, escaped.stdout) == (124, "begun\n")
+    assert escaped.stderr == "odd\n\nsh: no answer within 0.5 s"
+
+
+def test_input_that_is_not_read_whole() -> None:
+    assert run(["sh", "-c", "exit 4"], stdin="x" * 300_000).status == 4
+    assert run(["wc", "-c"], stdin="ü" * 300_000).stdout.strip() == "600000"
+    assert run(["sh", "-c", "sleep 0.5; wc -c"], stdin="x" * 300_000, cancel=threading.Event()).stdout == "300000\n"
+
+
 def test_a_set_event_stops_it_with_its_children() -> None:
     cancel = threading.Event()
     threading.Timer(0.2, cancel.set).start()
