@@ -32,7 +32,8 @@ def run_script(
                 *("--tree", str(results), "-m", "ansible.builtin.script"),
                 *("-a", json.dumps({"cmd": str(file), "executable": "/bin/sh"})),
             ],
-            env=play_files.settings(folder, control_dir, os.environ),
+            # a terminal would mix stderr into stdout, and write \\r before each line end
+            env={**play_files.settings(folder, control_dir, os.environ), "ANSIBLE_SSH_USETTY": "False"},
             unset=play_files.secret_names(os.environ),
             timeout_s=timeout_s,
             cancel=cancel,

@@ -88,8 +88,9 @@ def _without_readings(host: Host, done: Completed, boundary: str) -> Failure:
 
     if done.status == CANCELLED:
         return _interrupted(host)
-    if boundary in done.stdout:
-        return _cut_off(host, done, tuple(split(done.stdout, boundary).files))
+    read = tuple(split(done.stdout, boundary).files)
+    if read:
+        return _cut_off(host, done, read)
     if done.status in (REFUSED, TIMED_OUT):
         return explain_ssh_failure(host, done.stderr)
     known = explain_ssh_failure(host, f"{done.stderr}\n{done.stdout}")
@@ -110,12 +111,11 @@ def _no_shell(host: Host, done: Completed) -> Failure:
 
 
 def _cut_off(host: Host, done: Completed, names: Sequence[str]) -> Failure:
-    last = f"its output stops after the reading {names[-1]}" if names else "its output stops at the first reading"
     said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.status}"]
     return Failure(
         kind="timed_out" if done.status == TIMED_OUT else "connection_lost",
         what=f"{host.name}: the host was not read to the end",
-        why=f"{last}; {said[0]}",
+        why=f"its output stops in the reading {names[-1]}; {said[0]}",
         hint="try again; if it stops at the same place, run that command on the host by hand",
         exit_code=HostError.exit_code,
     )

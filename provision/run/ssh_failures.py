@@ -78,11 +78,18 @@ TABLE = (
     ),
     Row(
         "password_wanted",
-        r"Permission denied \((?P<methods>[^)]*(?:password|keyboard-interactive)[^)]*)\)|sshpass program",
+        r"Permission denied \((?P<methods>[^)]*(?:password|keyboard-interactive)[^)]*)\)",
         "{host} accepted no key and wants a password",
         "{said}",
         "put a key there with `ssh-copy-id` (try `{ssh}`), load one that has a passphrase with `ssh-add`, or set "
         "ansible_password for this host in a vaulted inventory",
+    ),
+    Row(
+        "no_sshpass",
+        r"install the sshpass program",
+        "logging in to {host} with a password needs sshpass on this machine",
+        "{said}",
+        "install it (Debian, Ubuntu: apt install sshpass), or use a key: `ssh-copy-id` puts it there",
     ),
     Row(
         "password_wrong",
