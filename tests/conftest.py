@@ -12,11 +12,10 @@ from harness.places import without_pins
 pytest_plugins = ["harness.fixtures"]
 
 
-@pytest.fixture(autouse=True)
-def no_pinned_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numerical libraries choose as on a user's machine, whatever the environment of the test run pins."""
-    for name in os.environ.keys() - without_pins(os.environ).keys():
-        monkeypatch.delenv(name)
+# Numerical libraries choose as on a user's machine, whatever the environment of the test run pins. Here and not in a
+# fixture: session fixtures train and install too, before any test's own fixtures.
+for name in os.environ.keys() - without_pins(os.environ).keys():
+    del os.environ[name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

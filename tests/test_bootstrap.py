@@ -27,6 +27,13 @@ def started(box: Box, *words: str, user: str = "root") -> Output:
     return box.exec([f"{PLACE}/run", *words], user=user)
 
 
+@pytest.mark.parametrize("script", ["run", ".ci/run", "requirements/lock"])
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say(script: str) -> None:
+    done = subprocess.run(["shellcheck", ROOT / script], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+
+
 # --- without a container: what goes wrong before anything is installed ----------------------------------------------
 
 
