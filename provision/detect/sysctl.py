@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from provision.detect.cpuinfo import CpuReading
 from provision.detect.text import natural
 
@@ -17,8 +19,8 @@ _INTEL: dict[str, tuple[str, ...]] = {
     "1gbpage": ("pdpe1gb",), "tsci": ("constant_tsc", "nonstop_tsc"), "tsc_thread_offset": ("tsc_adjust",),
     "sha": ("sha_ni",), "clfsopt": ("clflushopt",), "ipt": ("intel_pt",), "avx512vnni": ("avx512_vnni",),
     "avx512bitalg": ("avx512_bitalg",), "avx512vpopcntdq": ("avx512_vpopcntdq",), "avx512vbmi2": ("avx512_vbmi2",),
-    "mdclear": ("md_clear",), "osxsave": (), "seglim64": (), "pqm": ("cqm",), "pqe": ("rdt_a",), "fpu_csds": (),
-    "tm": ("tm",), "l1df": ("flush_l1d",), "acapmsr": ("arch_capabilities",), "ssbd": ("ssbd",),
+    "rdrnd": ("rdrand",), "mdclear": ("md_clear",), "osxsave": (), "seglim64": (), "pqm": ("cqm",), "pqe": ("rdt_a",),
+    "fpu_csds": (), "tm": ("tm",), "l1df": ("flush_l1d",), "acapmsr": ("arch_capabilities",), "ssbd": ("ssbd",),
 }  # fmt: skip
 
 # hw.optional.arm.FEAT_* and older keys: https://developer.apple.com/documentation/kernel/1387446-sysctlbyname;
@@ -81,10 +83,15 @@ def keys(text: str) -> dict[str, str]:
     return found
 
 
+def kernel_flags(words: Iterable[str]) -> tuple[str, ...]:
+    """Linux's names, sorted, for flags named as Intel's manuals, macOS and py-cpuinfo name them."""
+    lower = (word.lower() for word in words if word.isascii())
+    return tuple(sorted({flag for word in lower for flag in _INTEL.get(word, (word,))}))
+
+
 def _intel_flags(found: dict[str, str]) -> tuple[str, ...]:
     names = ("features", "leaf7_features", "extfeatures")
-    words = " ".join(found.get(f"machdep.cpu.{name}", "") for name in names).lower().split()
-    return tuple(sorted({flag for word in words if word.isascii() for flag in _INTEL.get(word, (word,))}))
+    return kernel_flags(" ".join(found.get(f"machdep.cpu.{name}", "") for name in names).split())
 
 
 def _apple_flags(found: dict[str, str]) -> tuple[str, ...]:

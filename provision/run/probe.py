@@ -148,6 +148,8 @@ def _cpuinfo_package() -> dict[str, str]:
     """The CPU through py-cpuinfo, in the form of /proc/cpuinfo: BSD and the like have neither file nor sysctl keys."""
     import cpuinfo  # starts processes of its own: only where nothing else reads the CPU
 
+    from provision.detect.sysctl import kernel_flags
+
     found = cpuinfo.get_cpu_info()
     keys = (
         ("vendor_id", "vendor_id_raw"), ("cpu family", "family"), ("model", "model"), ("model name", "brand_raw"),
@@ -155,5 +157,6 @@ def _cpuinfo_package() -> dict[str, str]:
     )  # fmt: skip
     lines = [f"{key}\t: {found[name]}" for key, name in keys if found.get(name) not in (None, "")]
     if found.get("flags"):
-        lines.append("flags\t\t: " + " ".join(found["flags"]))
+        # py-cpuinfo adds names of its own (sha, rdrnd, avx512vnni) to those of the system
+        lines.append("flags\t\t: " + " ".join(kernel_flags(found["flags"])))
     return {"proc_cpuinfo": "\n".join(lines) + "\n", "nproc": f"{found.get('count', '')}\n"} if lines else {}
