@@ -49,6 +49,11 @@ def test_threads_that_were_chosen_are_kept(load: Callable[[str], ModuleType], mo
     assert "OPENBLAS_NUM_THREADS" not in mnist.child_environment({"OMP_NUM_THREADS": "3"}, "numpy", "cpu")
 
 
+def test_threads_sleep_while_they_wait(load: Callable[[str], ModuleType]) -> None:
+    made = load("mnist").child_environment({"OPENBLAS_THREAD_TIMEOUT": "20"}, "numpy", "cpu")
+    assert (made["OMP_WAIT_POLICY"], made["OPENBLAS_THREAD_TIMEOUT"]) == ("PASSIVE", "20")
+
+
 FOUND = {
     "version": "1.0",
     "ran_on": "cpu",
