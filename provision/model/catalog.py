@@ -307,7 +307,6 @@ class Catalog:
     chips: Chips
     compiler_flags: tuple[CompilerFlag, ...]
     levels: tuple[CpuLevel, ...] = ()
-    microarchitectures: tuple[Microarchitecture, ...] = ()
     rejected_options: tuple[RejectedOption, ...] = ()
     formats: tuple[GpuFormats, ...] = ()
     gpu_architectures: tuple[GpuArchitecture, ...] = ()
