@@ -32,6 +32,11 @@ class Candidate:
     def framework(self) -> str:
         return self.release.framework
 
+    @property
+    def pythons(self) -> tuple[str, ...]:
+        """Interpreters that it has wheels for."""
+        return self.build.pythons or self.release.pythons
+
     def __str__(self) -> str:
         how = f"from source ({self.build.device})" if self.source else self.build.name
         return f"{self.framework} {self.release.version} {how}"
@@ -63,7 +68,7 @@ def has_cuda(framework: str, catalog: Catalog) -> bool:
 
 def pythons(candidate: Candidate, facts: Facts, request: Request) -> tuple[str, ...]:
     """Interpreters ("3.12") that it can use, best first: the system's newest, then the newest that uv brings."""
-    usable = [text for text in candidate.release.pythons if re.fullmatch(r"3\.\d+", text)]
+    usable = [text for text in candidate.pythons if re.fullmatch(r"3\.\d+", text)]
     if request.python is not None:
         usable = [text for text in usable if text == request.python]
     here = system_pythons(facts)

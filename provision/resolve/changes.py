@@ -46,7 +46,7 @@ def _needs(better: Judged, facts: Facts, request: Request, catalog: Catalog) -> 
         elif rule is rules.glibc:
             yield f"glibc {candidate.build.glibc or candidate.release.glibc} or newer"
         elif rule is rules.python and request.python is not None:
-            yield f"another Python ({', '.join(candidate.release.pythons)})"
+            yield f"another Python ({', '.join(candidate.pythons)})"
 
 
 def _can_have(needed: str, facts: Facts, request: Request, catalog: Catalog) -> bool:

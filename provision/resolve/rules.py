@@ -85,7 +85,7 @@ def _level(facts: Facts) -> str:
 def python(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
     if pythons(candidate, facts, request):
         return None
-    has = ", ".join(candidate.release.pythons) or "none"
+    has = ", ".join(candidate.pythons) or "none"
     if request.python is not None:
         wanted = f"Python {request.python} was asked for"
     else:

@@ -13,7 +13,7 @@ from provision.model.facts import Facts, Mig
 from provision.model.plan import Objection
 from provision.model.request import Request, Wanted
 from provision.resolve import rules
-from provision.resolve.candidates import Candidate, candidates
+from provision.resolve.candidates import Candidate, candidates, pythons
 from provision.resolve.rules import Rule
 
 
@@ -101,6 +101,15 @@ def test_a_python_that_uv_does_not_bring() -> None:
     assert said_ is not None
     assert said_.why == "this release is for Python 3.6, 3.7; this host has 3.11, and uv brings 3.8 and newer"
     assert rules.python(old, host(pythons=("3.7.3",)), Request(), CATALOG) is None
+
+
+def test_a_build_may_have_fewer_pythons_than_its_release() -> None:
+    found = candidate(TF, host())
+    few = replace(found, build=replace(found.build, pythons=("3.10",)))
+    objected = rules.python(few, host(), Request(python="3.11"), CATALOG)
+    assert objected is not None
+    assert objected.why == "this release is for Python 3.10; Python 3.11 was asked for"
+    assert pythons(few, host(), Request()) == ("3.10",)
 
 
 def test_a_gpu_must_be_there() -> None:
@@ -221,6 +230,14 @@ def test_a_driver_too_old_for_a_card_that_it_does_not_report() -> None:
     assert objection(rules.driver_drives, TF_CUDA, facts) is not None
     reported = host(gpus=(card("GeForce RTX 5090", source="nvml"),), driver="535.288.01")
     assert objection(rules.driver_drives, TF_CUDA, reported) is None
+
+
+def test_the_hint_knows_old_cards_from_new_ones() -> None:
+    old, new = host("Tesla K80", driver="470.256.02"), host("GeForce RTX 5090", driver="595.84")
+    assert said(rules.kernels, CU126, old).endswith(
+        "an older release may still have them; otherwise build it from source, or use --device cpu"
+    )
+    assert "| another release may have them;" in said(rules.kernels, CU126, new)
 
 
 def test_a_cpu_target_that_this_cpu_is_not() -> None:
