@@ -137,8 +137,12 @@ def _interrupted(target: Target, result: HostResult, unreaped: bool) -> Failure 
         return None
     name = target.plan.request.name
     current = target.state.current if target.state is not None else None
-    words = [f"environment {name} is as it was" + (f" (generation {current})" if current is not None else " (none)")]
     made = _data(result, MADE).get("generation")
+    after = _made(target, result)
+    if after is not None and after.generation != current:
+        why = f"generation {after.generation} of environment {name} had just been made current"
+        return _failure("interrupted", _left(why, unreaped), "", Interrupted.exit_code)
+    words = [f"environment {name} is as it was" + (f" (generation {current})" if current is not None else " (none)")]
     if made is not None and made != current:
         words.append(f"generation {made} is installed and not verified: the next run goes on from there")
     elif result.running == MADE:
@@ -153,10 +157,12 @@ def _left(text: str, unreaped: bool) -> str:
 
 
 def _made(target: Target, result: HostResult) -> Environment | None:
-    done = _data(result, ACTIVATED)
-    if not done.get("generation"):
-        return _current(target.state)
-    return _environment(target.plan.request.name, int(done["generation"]), str(done["path"]), str(done["activate"]))
+    """The environment after the run: what was made current, at once where nothing was to be verified."""
+    for done in (_data(result, ACTIVATED), _data(result, MADE)):
+        if done.get("activate"):
+            name = target.plan.request.name
+            return _environment(name, int(done["generation"]), str(done["path"]), str(done["activate"]))
+    return _current(target.state)
 
 
 def _current(state: EnvironmentState | None) -> Environment | None:

@@ -60,6 +60,15 @@ def test_an_installed_checked_and_activated_environment() -> None:
     assert report.failures == ()
 
 
+def test_an_environment_that_was_made_current_at_once() -> None:
+    made = {"generation": 2, "path": "/envs/default", "activate": "/envs/default/current/activate"}
+    report = reports.carried_out(target(state()), result(made=made), [])
+    assert report.environment is not None
+    assert (report.environment.generation, report.environment.path) == (2, "/envs/default")
+    late = reports.carried_out(target(state()), result("cancelled", made=made), [])
+    assert late.failures[0].why == "generation 2 of environment default had just been made current"
+
+
 def test_a_failed_check_keeps_the_generation_before() -> None:
     report = reports.carried_out(target(state()), result(made={"generation": 2}, checked={"checks": [GOOD, BAD]}), [])
     assert not report.ok
