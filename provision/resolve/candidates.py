@@ -47,7 +47,7 @@ def candidates(wanted: Wanted, facts: Facts, request: Request, catalog: Catalog)
     wheel fits), CUDA before CPU, then the newest release, then the better build of it."""
     found = []
     for release in matching(catalog, wanted, force=request.force):
-        if may_use_wheels(request):
+        if may_use_wheels(request) or only_wheels(wanted.framework, catalog):
             found += [Candidate(release=release, build=build) for build in _builds(release, facts)]
         if request.origin != "wheel":
             found += _source(release, facts, request, catalog)
@@ -59,6 +59,15 @@ def candidates(wanted: Wanted, facts: Facts, request: Request, catalog: Catalog)
 def may_use_wheels(request: Request) -> bool:
     """A CPU target by name asks for a build for exactly it, which no wheel is."""
     return request.origin != "source" and request.cpu in ("native", "generic")
+
+
+def only_wheels(framework: str, catalog: Catalog) -> bool:
+    """Keras and NumPy come as wheels beside whatever is built from source."""
+    return not has_recipe(framework, catalog) and not has_cuda(framework, catalog)
+
+
+def has_recipe(framework: str, catalog: Catalog) -> bool:
+    return any(release.recipe is not None for release in catalog.of(framework))
 
 
 def has_cuda(framework: str, catalog: Catalog) -> bool:

@@ -8,10 +8,9 @@ from provision.model.catalog import Catalog
 from provision.model.facts import Facts
 from provision.model.plan import Reason
 from provision.model.request import Request
-from provision.model.versions import Dotted
 from provision.resolve import rules
 from provision.resolve.candidates import driver_needed
-from provision.resolve.driver import serving
+from provision.resolve.driver import installation_problem, reachable
 from provision.resolve.solve import Judged, Solution
 
 
@@ -27,7 +26,7 @@ def changes(solution: Solution, request: Request, catalog: Catalog) -> tuple[Rea
                 found.append(
                     Reason(
                         rule="change",
-                        text=f"{' and '.join(needs)} would allow {better.candidate}{_how(better, request)}",
+                        text=f"{' and '.join(needs)} would allow {better.candidate}{_how(better, solution.driver.facts, request, catalog)}",
                         source=better.candidate.build.source[0] if better.candidate.build.source else "",
                     )
                 )
@@ -41,7 +40,7 @@ def _needs(better: Judged, facts: Facts, request: Request, catalog: Catalog) -> 
         candidate = better.candidate
         if rule in rules.DRIVER_RULES:
             needed = driver_needed(candidate, facts, request, catalog)
-            if needed and _can_have(needed, facts, request, catalog):
+            if needed and reachable(needed, facts, request, catalog):
                 yield f"NVIDIA driver {needed} or newer"
         elif rule is rules.glibc:
             yield f"glibc {candidate.build.glibc or candidate.release.glibc} or newer"
@@ -49,12 +48,7 @@ def _needs(better: Judged, facts: Facts, request: Request, catalog: Catalog) -> 
             yield f"another Python ({', '.join(candidate.pythons)})"
 
 
-def _can_have(needed: str, facts: Facts, request: Request, catalog: Catalog) -> bool:
-    """Whether some branch that drives every GPU here has a release that new."""
-    seen = (row.newest_seen for row in serving(facts, request, catalog))
-    return any(version and Dotted(version) >= Dotted(needed) for version in seen)
-
-
-def _how(better: Judged, request: Request) -> str:
+def _how(better: Judged, facts: Facts, request: Request, catalog: Catalog) -> str:
     driver = any(rule in rules.DRIVER_RULES for rule, _ in better.objections)
-    return " (--driver newest)" if driver and request.driver == "keep" else ""
+    ours = driver and request.driver == "keep" and installation_problem(facts, request, catalog) is None
+    return " (--driver newest)" if ours else ""

@@ -240,6 +240,27 @@ def _place_problem(facts: Facts, request: Request) -> Objection | None:
     return None
 
 
+def reachable(needed: str, facts: Facts, request: Request, catalog: Catalog) -> bool:
+    """Whether some branch that drives every GPU here has a release that new."""
+    seen = (row.newest_seen for row in serving(facts, request, catalog))
+    return any(version and Dotted(version) >= Dotted(needed) for version in seen)
+
+
+def update_hint(needed: str, facts: Facts, request: Request, catalog: Catalog) -> str:
+    """Who can bring a driver that new here, and how."""
+    if not reachable(needed, facts, request, catalog):
+        return (
+            f"no driver that new drives {name_all(targets(facts, request))}; {branches_text(facts, request, catalog)}"
+        )
+    if facts.system.wsl:
+        return f"update the NVIDIA driver on Windows to {needed} or newer"
+    if facts.system.container:
+        return f"update the NVIDIA driver of the container's host to {needed} or newer"
+    if any(integrated(target) for target in targets(facts, request)):
+        return f"update the board's own system (JetPack, DGX OS) to one with driver {needed} or newer"
+    return f"--driver newest takes a driver from {needed} on"
+
+
 def driver_conflict(facts: Facts, request: Request) -> Objection | None:
     """GPUs that need opposite kernel modules: neither module drives both."""
     here = [target for target in targets(facts, request) if target.gpu and target.capability]

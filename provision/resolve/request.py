@@ -15,6 +15,7 @@ from provision.errors import UsageError
 from provision.model.catalog import Catalog
 from provision.model.request import Origin, Request, Wanted
 from provision.model.versions import ComputeCapability
+from provision.resolve.candidates import has_recipe
 from provision.resolve.copts import known_target
 from provision.resolve.releases import exact_version, listed, local_build, matching, nearest, specifiers
 
@@ -60,6 +61,7 @@ def parse_request(
     for check in CONTRADICTIONS:
         check(request)
     _cuda_without_builds(request, catalog)
+    _source_without_recipes(request, catalog)
     return request
 
 
@@ -184,7 +186,7 @@ def _capabilities(given: str | Sequence[str] | None) -> tuple[str, ...]:
 def _python(text: str | None) -> str | None:
     if text is None:
         return None
-    match = re.fullmatch(r"(?:python)?(3\.\d{1,2})(\.\d+)?", text.strip())
+    match = re.fullmatch(r"(?:python)?(3\.[0-9]{1,2})(\.[0-9]+)?", text.strip())
     if match is None:
         raise UsageError(
             what=f"{text!r} is not a Python version",
@@ -206,7 +208,7 @@ def _name(text: str) -> str:
 
 
 def _driver(text: str) -> str:
-    if text not in DRIVERS and not re.fullmatch(r"\d{3,4}(\.\d+){0,3}", text):
+    if text not in DRIVERS and not re.fullmatch(r"[0-9]{3,4}(\.[0-9]+){0,3}", text):
         raise UsageError(
             what=f"{text!r} is not a value of --driver",
             why=f"it takes {_or(DRIVERS)}, a branch such as 580, or a version such as 580.95.05",
@@ -282,6 +284,18 @@ def _cuda_without_builds(request: Request, catalog: Catalog) -> None:
             what="--device cuda asks for what does not exist",
             why=f"the catalog has no CUDA build of {_or(sorted(names), 'and')}",
             hint="leave --device out",
+        )
+
+
+def _source_without_recipes(request: Request, catalog: Catalog) -> None:
+    names = sorted({wanted.framework for wanted in request.frameworks})
+    builds = request.origin == "source" or request.cpu not in ("native", "generic")
+    if builds and "keras" not in names and not any(has_recipe(name, catalog) for name in names):
+        asked = "--origin source" if request.origin == "source" else f"--cpu {request.cpu}"
+        raise UsageError(
+            what=f"{asked} asks for what does not exist",
+            why=f"the catalog has no recipe for building {_or(names, 'and')} from source",
+            hint="leave it out: the wheels run on any CPU that they fit",
         )
 
 

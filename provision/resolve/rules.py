@@ -14,7 +14,7 @@ from provision.model.request import Request
 from provision.model.versions import Dotted
 from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities, pythons, system_pythons
 from provision.resolve.copts import target
-from provision.resolve.driver import drives, installation_problem
+from provision.resolve.driver import drives, installation_problem, update_hint
 from provision.resolve.targets import Target, box, capability, kernel, kinds, name_all, served_by, targets
 
 Rule = Callable[[Candidate, Facts, Request, Catalog], "Objection | None"]
@@ -231,7 +231,7 @@ def driver_floor(candidate: Candidate, facts: Facts, request: Request, catalog: 
     return Objection(
         what=f"needs NVIDIA driver {needed} or newer",
         why=f"it is built for {for_what}; this host runs driver {found}",
-        hint=f"--driver newest takes a driver from {needed} on",
+        hint=update_hint(needed, facts, request, catalog),
     )
 
 

@@ -10,6 +10,8 @@ import pytest
 from worlds.hosts import AVX, V2, V4, host
 from worlds.tables import CATALOG
 
+from provision.cli.console import error_text
+from provision.errors import NoStackFits
 from provision.model.data import from_data, to_data
 from provision.model.facts import Facts
 from provision.model.plan import Objection, Plan, Rejection
@@ -80,6 +82,26 @@ def test_the_promised_keys(name: str) -> None:
 def test_a_saved_plan_reads_back(name: str) -> None:
     made = PLANS[name]()
     assert from_data(Plan, to_data(made)) == made
+
+
+REFUSALS: dict[str, Callable[[], Plan]] = {
+    "two-generations": lambda: plan(host("GeForce RTX 5090", "GeForce GT 1030")),
+    "no-avx-no-build": lambda: plan(host(flags=V2), origin="wheel"),
+    "old-box": lambda: plan(
+        host("GeForce GTX 680", flags=V2, glibc="2.17", driver="470.256.02", pythons=("3.6.9",)),
+        "pytorch>=2.14",
+        device="cuda",
+        python="3.9",
+    ),
+    "wsl": lambda: plan(host("GeForce RTX 3090", wsl=True), "jax", device="cuda"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSALS))
+def test_a_refusal_as_text(name: str, golden: Callable[[Path, str], None]) -> None:
+    with pytest.raises(NoStackFits) as caught:
+        REFUSALS[name]()
+    golden(GOLDEN / f"refused-{name}.txt", error_text(caught.value))
 
 
 def test_marks_do_not_depend_on_colour() -> None:

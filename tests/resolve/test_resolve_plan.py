@@ -279,9 +279,13 @@ def test_a_cpu_target_by_name_is_a_source_build() -> None:
     )
 
 
-def test_nothing_has_a_recipe() -> None:
-    error = no_plan(host(), "pytorch", origin="source")
-    assert error.what == "nothing in the catalog is a source of pytorch"
+def test_what_has_only_wheels_comes_beside_a_source_build() -> None:
+    made = plan(host(), "tensorflow", "keras", "numpy", origin="source")
+    assert [(stack.framework, stack.origin) for stack in made.stack] == [
+        ("tensorflow", "source"),
+        ("keras", "wheel"),
+        ("numpy", "wheel"),
+    ]
 
 
 # --- several frameworks ----------------------------------------------------------------------------------------------

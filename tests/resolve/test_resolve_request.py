@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from worlds.tables import CATALOG
 
 from provision.errors import UsageError
@@ -141,6 +143,13 @@ REFUSALS: list[tuple[dict[str, Any], str, str, str]] = [
         "a wheel is compiled already",
         "--origin source --cpu x86-64-v3",
     ),
+    (
+        {"f": "numpy", "origin": "source"},
+        "--origin source asks for what does not exist",
+        "no recipe for building numpy from source",
+        "leave it out",
+    ),
+    ({"f": "jax", "cpu": "zen4"}, "--cpu zen4 asks for what does not exist", "building jax from source", ""),
     ({"f": "numpy", "device": "cuda"}, "--device cuda asks for what does not exist", "no CUDA build of numpy", "leave"),
 ]
 
@@ -154,6 +163,45 @@ def test_what_a_refusal_says(given: dict[str, Any], what: str, why: str, hint: s
     assert why in error.why
     assert hint in error.hint
     assert error.exit_code == 2
+
+
+words = st.text(max_size=12) | st.sampled_from(["tensorflow==2.21", "native", "cpu", "8.6", "3.12", "keep", "a.b"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    frameworks=st.lists(words, max_size=2),
+    device=words,
+    origin=words,
+    cpu=words,
+    capabilities=st.none() | words,
+    python=st.none() | words,
+    name=words,
+    driver=words,
+    indexes=st.lists(words, max_size=1),
+    requirements=st.lists(words, max_size=1),
+    force=st.booleans(),
+)
+def test_whatever_is_typed_is_understood_or_refused(
+    frameworks: list[str], capabilities: str | None, **more: Any
+) -> None:
+    for one in ({"device": "cpu"}, {}):
+        try:
+            request = asked(*frameworks, **{**more, "origin": "auto", **one}, cuda_compute_capabilities=capabilities)
+        except UsageError as error:
+            assert error.what
+        else:
+            assert request.frameworks
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=words, force=st.booleans())
+def test_any_framework_text_alone(text: str, force: bool) -> None:
+    for wanted in (text, f"tensorflow{text}", f"torch=={text}"):
+        try:
+            asked(wanted, force=force)
+        except UsageError as error:
+            assert error.what
 
 
 def test_one_framework_in_two_versions() -> None:

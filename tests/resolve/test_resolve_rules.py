@@ -205,6 +205,35 @@ def test_driver_floor_under_minor_version_compatibility() -> None:
     assert objection(rules.driver_floor, CU126, enough) is None
 
 
+@pytest.mark.parametrize(
+    ("facts", "hint"),
+    [
+        (host("GeForce RTX 3090", driver="470.256.02"), "--driver newest takes a driver from 525.60.13 on"),
+        (
+            host("Tesla K80", driver="470.256.02"),
+            "no driver that new drives NVIDIA Tesla K80 (compute capability 3.7); "
+            "driver branches: NVIDIA Tesla K80 (compute capability 3.7): 390 to 470",
+        ),
+        (
+            host("GeForce RTX 3090", driver="470.1", wsl=True),
+            "update the NVIDIA driver on Windows to 525.60.13 or newer",
+        ),
+        (
+            host("GeForce RTX 3090", driver="470.1", container=True),
+            "update the NVIDIA driver of the container's host to 525.60.13 or newer",
+        ),
+        (
+            host("Orin", driver="470.1"),
+            "update the board's own system (JetPack, DGX OS) to one with driver 525.60.13 or newer",
+        ),
+    ],
+)
+def test_who_can_bring_a_newer_driver(facts: Facts, hint: str) -> None:
+    found = objection(rules.driver_floor, CU126, facts)
+    assert found is not None
+    assert found.hint == hint
+
+
 def test_ptx_needs_the_driver_of_its_cuda_release() -> None:
     facts = host("GeForce RTX 5090", driver="550.90.07")
     assert said(rules.driver_floor, TF_CUDA, facts) == (
