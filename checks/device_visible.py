@@ -166,7 +166,8 @@ TRIES = {
 def try_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str, int | None]:
     """What the child found (None: it died), all that it wrote to stderr, its exit status (None: timed out)."""
     command = [sys.executable, __file__, "--inside", "--framework", options.framework, "--device", options.device]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}  # TensorFlow logs there why it skips a GPU
+    # TensorFlow logs why it skips a GPU; JAX would take most of the GPU's memory
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     try:
         child = subprocess.run(
             command, capture_output=True, text=True, errors="replace", env=environment, timeout=options.timeout

@@ -115,18 +115,17 @@ def cpus_allowed(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def judge(options: argparse.Namespace) -> dict[str, Any]:
-    framework = options.framework
     found, stderr, status = train_apart(options)
     if found is None:
         return died(options, stderr, status)
+    data = {"framework": options.framework, "device": options.device}
     if "bad_data" in found:
         bad = found["bad_data"]
-        return answer(framework, "fail", bad["what"], bad["why"], bad["hint"])
+        return answer(data, "fail", bad["what"], bad["why"], bad["hint"])
     if "no_gpu" in found:
         why = "planned cuda; it would train on the CPU"
-        return answer(framework, "fail", f"{framework} sees no GPU", why, "device_visible.py says why")
-    data = measured(framework, options.device, found, options.json_extra)
-    return verdict(data, found["losses"])
+        return answer(data, "fail", f"{options.framework} sees no GPU", why, "device_visible.py says why")
+    return verdict(measured(options.framework, options.device, found, options.json_extra), found["losses"])
 
 
 def measured(framework: str, device: str, found: dict[str, Any], extra: bool) -> dict[str, Any]:
@@ -164,7 +163,7 @@ def verdict(data: dict[str, Any], losses: list[float]) -> dict[str, Any]:
     framework, device, name = data["framework"], data["device"], DATASETS[data["dataset"]]
     if data["ran_on"] != device:
         why = f"planned {device}, the weights and results lie on {data['ran_on']}"
-        return answer(framework, "fail", f"{framework} trained on the wrong device", why, "run device_visible.py", data)
+        return answer(data, "fail", f"{framework} trained on the wrong device", why, "run device_visible.py")
     if not all(math.isfinite(loss) for loss in losses):
         why = "the loss is no number"
         return answer(
@@ -174,10 +173,10 @@ def verdict(data: dict[str, Any], losses: list[float]) -> dict[str, Any]:
     if data["accuracy"] < data["bound"]:
         why = f"test accuracy {data['accuracy']:.4f} after {epochs}; a sound installation reaches {data['bound']:.2f}"
         hint = "something computes wrongly: run isa_baseline.py, blas.py and device_visible.py, then install anew"
-        return answer(framework, "fail", f"{framework} learns {name} badly", why, hint, data)
+        return answer(data, "fail", f"{framework} learns {name} badly", why, hint)
     what = f"{framework} {data['version']} learnt {name} on {device}: {data['accuracy']:.1%} in {data['train_s']:.1f} s"
     why = f"{data['samples_per_s']:.0f} samples/s, {data['peak_fraction']:.1%} of this device's matrix products"
-    return answer(framework, "pass", what, why, "", data)
+    return answer(data, "pass", what, why, "")
 
 
 DATASETS = {"mnist": "MNIST", "synthetic": "synthetic digits"}
@@ -186,28 +185,27 @@ DATASETS = {"mnist": "MNIST", "synthetic": "synthetic digits"}
 def died(options: argparse.Namespace, stderr: str, status: int | None) -> dict[str, Any]:
     """The answer where the child did not live to report."""
     framework, device = options.framework, options.device
+    data = {"framework": framework, "device": device}
     last = (stderr.strip().splitlines() or [f"exit status {status}"])[-1]
     what = f"{framework} does not train on {device}"
     if status is None:
         why = f"no answer within {options.timeout:g} s"
-        return answer(framework, "fail", what, why, "a slow box needs --timeout; a GPU that hangs shows in `dmesg`")
+        return answer(data, "fail", what, why, "a slow box needs --timeout; a GPU that hangs shows in `dmesg`")
     if f"No module named '{MODULES[framework]}'" in stderr:
         why = f"no module {MODULES[framework]} for {sys.executable}"
-        return answer(framework, "fail", f"{framework} is not installed", why, "run this with the environment's Python")
+        return answer(data, "fail", f"{framework} is not installed", why, "run this with the environment's Python")
     if "No module named 'numpy'" in stderr:
-        return answer(framework, "skip", "NumPy is needed to prepare the digits", last, "install numpy there")
+        return answer(data, "skip", "NumPy is needed to prepare the digits", last, "install numpy there")
     if status < 0:
         name = signal.Signals(-status).name
         hints = {"SIGKILL": "probably out of memory: run memory_disk.py", "SIGILL": "run isa_baseline.py and blas.py"}
-        return answer(framework, "fail", what, f"it was ended by {name}", hints.get(name, "see `dmesg`"))
-    return answer(framework, "fail", what, last, "run framework_import.py and device_visible.py")
+        return answer(data, "fail", what, f"it was ended by {name}", hints.get(name, "see `dmesg`"))
+    return answer(data, "fail", what, last, "run framework_import.py and device_visible.py")
 
 
-def answer(
-    framework: str, status: str, what: str, why: str = "", hint: str = "", data: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    data = data or {"framework": framework}
-    return {"id": f"mnist:{framework}", "status": status, "what": what, "why": why, "hint": hint, "data": data}
+def answer(data: dict[str, Any], status: str, what: str, why: str = "", hint: str = "") -> dict[str, Any]:
+    check = f"mnist:{data['framework']}"
+    return {"id": check, "status": status, "what": what, "why": why, "hint": hint, "data": data}
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -136,8 +137,11 @@ def judge_gpus(framework: str, found: dict[str, Any]) -> dict[str, Any]:
 def look_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str]:
     """What the child found, or None and its last words."""
     command = [sys.executable, __file__, "--inside", "--framework", options.framework]
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # else JAX takes most of the GPU's memory
     try:
-        child = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=options.timeout)
+        child = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=environment, timeout=options.timeout
+        )
     except subprocess.TimeoutExpired:
         return None, f"no answer within {options.timeout:g} s"
     lines = [line for line in child.stdout.splitlines() if line.startswith('{"version"')]

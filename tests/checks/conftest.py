@@ -32,6 +32,8 @@ ENVIRONMENTS = {
     "jax": ("jax[cpu]",),
     "pytorch": ("torch==2.13.0+cpu", "numpy"),
 }
+HOMES = {"keras": "tensorflow"}
+"""Frameworks that live in another's environment."""
 
 
 def clean_environment() -> dict[str, str]:
@@ -87,7 +89,8 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 def environment_of() -> Callable[[str], str]:
     """Makes (once a machine: it is kept in the temporary folder) the environment NAME, and returns its Python."""
 
-    def python(name: str) -> str:
+    def python(framework: str) -> str:
+        name = HOMES.get(framework, framework)
         packages: Sequence[str] = ENVIRONMENTS[name]
         more: list[str] = []
         if name == "pytorch":
@@ -126,7 +129,7 @@ def bare(tmp_path: Path) -> Checks:
     return Checks(str(tmp_path / "bare" / "bin" / "python"), tmp_path / "cache")
 
 
-@pytest.fixture(params=list(ENVIRONMENTS))
+@pytest.fixture(params=[*ENVIRONMENTS, *HOMES])
 def framework(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -198,6 +198,9 @@ def test_it_trains_mnist(check_in, framework: str, mnist_folder: Path) -> None:
     assert len(data["losses"]) == data["epochs"]
 
 
+@pytest.mark.parametrize(
+    "framework", ["tensorflow", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pytorch", "jax", "numpy"))]
+)
 def test_it_trains_generated_digits(check_in, framework: str) -> None:
     answer = check_in(framework)("mnist.py", "--framework", framework).data
     assert answer["status"] == "pass", answer

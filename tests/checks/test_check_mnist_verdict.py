@@ -152,6 +152,16 @@ def test_a_child_that_died(load: Callable[[str], ModuleType], status: int | None
     assert answer["hint"]
 
 
+def test_digits_need_numpy(load: Callable[[str], ModuleType]) -> None:
+    """PyTorch's wheel does not ask for it."""
+    from argparse import Namespace
+
+    options = Namespace(framework="pytorch", device="cpu", timeout=60.0)
+    answer = load("mnist").died(options, "ModuleNotFoundError: No module named 'numpy'", 1)
+    assert answer["status"] == "skip"
+    assert answer["what"] == "NumPy is needed to prepare the digits"
+
+
 def test_a_framework_that_is_missing(bare) -> None:
     answer = bare("mnist.py", "--framework", "pytorch", "--synthetic").data
     assert answer["status"] == "fail"
