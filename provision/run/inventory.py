@@ -38,10 +38,9 @@ EXECUTABLE = ("ansible_ssh_executable",)
 TIMEOUT = ("ansible_timeout", "ansible_ssh_timeout")
 READ = (*HOST, *PORT, *USER, *KEY, *OPTIONS, *EXECUTABLE, *TIMEOUT)
 """What we read ourselves. Of two spellings Ansible takes the last that is set."""
+PASSWORD = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
 ONLY_ANSIBLE = (
-    "ansible_password",
-    "ansible_ssh_pass",
-    "ansible_ssh_password",
+    *PASSWORD,
     "ansible_private_key",
     "ansible_ssh_private_key",
     "ansible_private_key_passphrase",
@@ -101,17 +100,13 @@ def _members(data: Mapping[str, Any], group: str, above: tuple[str, ...]) -> Ite
 def host_from(name: str, variables: Mapping[str, Any]) -> Host:
     """A host of the inventory with its merged variables. Raises UsageError where its address cannot be one."""
     connection = _connection(variables)
-    if connection != "ssh":
-        return Host(name=name, connection=connection, address=name, variables=variables)
-    address = str(last_set(variables, HOST) or name)
-    port, user = last_set(variables, PORT), last_set(variables, USER)
+    if connection == "local":
+        return Host(name=name, connection="local", variables=variables)
+    address, port, user = (_plain(last_set(variables, names)) for names in (HOST, PORT, USER))
+    # the name of a host in a container or behind another plugin is that plugin's business
+    checked = _address(name, address or name) if connection == "ssh" else address or name
     return Host(
-        name=name,
-        connection="ssh",
-        address=_address(name, address),
-        port=_port(name, port),
-        user=str(user) if user not in (None, "") else None,
-        variables=variables,
+        name=name, connection=connection, address=checked, port=_port(name, port), user=user, variables=variables
     )
 
 
@@ -146,10 +141,14 @@ def needs_ansible(value: Any) -> bool:
     return isinstance(value, Mapping) or (isinstance(value, str) and ("{{" in value or "{%" in value))
 
 
-def _port(name: str, port: Any) -> int | None:
-    if port in (None, ""):
+def _plain(value: Any) -> str | None:
+    return None if value in (None, "") or needs_ansible(value) else str(value)
+
+
+def _port(name: str, port: str | None) -> int | None:
+    if port is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,5}", str(port)) or not 1 <= int(port) <= 65535:
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise UsageError(
             what=f"the inventory gives {name} no usable port",
             why=f"ansible_port is {port!r}, and a port is a number between 1 and 65535",

@@ -13,7 +13,8 @@ import shlex
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ REFUSED = 255
 """ssh's own status: it could not connect, or lost the connection."""
 CLOSE_TIMEOUT_S = 3.0
 PREFIX = "pv-"
+STALE_S = 60
+"""A folder is made before it is locked: a young one may be another run's that is just starting."""
 LONGEST_FOLDER = 45
 """A socket's path has at most 107 bytes, on macOS 103; ssh adds "/", 40 digits, and 17 more while it makes it."""
 SHELL = "sh -s"
@@ -98,7 +101,9 @@ def _remove_stale(parent: Path) -> None:
         with suppress(OSError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if os.fstat(lock).st_uid == os.getuid() and os.fstat(lock).st_mode & 0o777 == 0o700:
+                found = os.fstat(lock)
+                ours = found.st_uid == os.getuid() and found.st_mode & 0o777 == 0o700
+                if ours and time.time() - found.st_mtime > STALE_S:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     close_masters(str(folder))
                     shutil.rmtree(folder, ignore_errors=True)
@@ -139,22 +144,27 @@ def arguments(host: Host, control_dir: str) -> tuple[str, ...]:
         "ClearAllForwardings": "yes",
     }
     options = [part for name, value in ours.items() for part in ("-o", f"{name}={value}")]
-    program, *rest = _by_hand(host)
-    return (program, "-T", *options, *rest)
+    user = ("-l", host.user) if host.user else ()
+    return (_program(host), "-T", *options, *user, *_reached(host), "--", checked_address(host.address, host.name))
 
 
-def _by_hand(host: Host) -> tuple[str, ...]:
-    """The command that a user types to get there."""
+def by_hand(host: Host) -> str:
+    """The command that a user types to get there. Raises UsageError as ``arguments`` does."""
+    target = f"{host.user}@{host.address}" if host.user else host.address
+    return shlex.join([_program(host), *_reached(host), target])
+
+
+def _program(host: Host) -> str:
+    return str(inventory.last_set(host.variables, inventory.EXECUTABLE) or "ssh")
+
+
+def _reached(host: Host) -> tuple[str, ...]:
+    """Options that lead to the host: those of the inventory as they are."""
     key = inventory.last_set(host.variables, inventory.KEY)
-    extra = [part for name in inventory.OPTIONS for part in _split(host, name)]
     return (
-        str(inventory.last_set(host.variables, inventory.EXECUTABLE) or "ssh"),
         *(("-p", str(host.port)) if host.port is not None else ()),
-        *(("-l", host.user) if host.user else ()),
         *(("-i", str(Path(str(key)).expanduser())) if key else ()),
-        *extra,
-        "--",
-        checked_address(host.address, host.name),
+        *(part for name in inventory.OPTIONS for part in _split(host, name)),
     )
 
 
@@ -220,22 +230,14 @@ def called(words: Sequence[str]) -> str:
 
 def explain_ssh_failure(host: Host, text: str) -> Failure:
     """What stderr of ssh, or a message of Ansible's about an unreachable host, means."""
-    address = host.address
-    with suppress(UsageError):
-        return ssh_failures.explained(
-            text,
-            {
-                "host": host.name,
-                "address": address,
-                "port": str(host.port or 22),
-                "ssh": shlex.join(_readable(_by_hand(host))),
-                "keyscan": f"-p {host.port} {address}" if host.port else address,
-            },
-        )
+    address, port = host.address, host.port
+    try:
+        ssh = by_hand(host)
+    except UsageError:
+        ssh = f"ssh {host.name}"
+    keyscan = f"-p {port} {address}" if port else address
     return ssh_failures.explained(
-        text, {"host": host.name, "address": address, "port": "22", "ssh": f"ssh {host.name}", "keyscan": address}
+        text,
+        {"host": host.name, "address": address, "port": str(port or 22), "ssh": ssh, "keyscan": keyscan},
+        with_password=any(host.variables.get(name) for name in inventory.PASSWORD),
     )
-
-
-def _readable(argv: Sequence[str]) -> Iterator[str]:
-    return (part for part in argv if part != "--")

@@ -215,15 +215,20 @@ TABLE = (
     ),
 )
 FALLBACK = Row("unreachable", "", "{host} cannot be reached", "{said}", BY_HAND)
+BY_KIND = {row.kind: row for row in TABLE}
 COMPILED = tuple((row, re.compile(row.pattern, re.MULTILINE | re.IGNORECASE)) for row in TABLE)
 
 
-def explained(text: str, names: Mapping[str, str]) -> Failure:
-    """``text`` is what ssh wrote on stderr, or Ansible's message; ``names``: host, address, port, ssh, keyscan."""
+def explained(text: str, names: Mapping[str, str], *, with_password: bool = False) -> Failure:
+    """``text`` is what ssh wrote on stderr, or Ansible's message; ``names``: host, address, port, ssh, keyscan.
+
+    ``with_password`` where a password was given, which no text says.
+    """
     text = CONTROL.sub("", text.replace("\\r\\n", "\n").replace("\\n", "\n").replace("\r", ""))
     for row, pattern in COMPILED:
         found = pattern.search(text)
         if found:
+            row = BY_KIND["password_wrong"] if with_password and row.kind == "password_wanted" else row
             groups = {key: (value or "").strip() for key, value in found.groupdict().items()}
             return _failure(row, {**groups, **names, "said": _line_around(text, found)})
     return _failure(FALLBACK, {**names, "said": _tail(text) or "nothing was said about it"})

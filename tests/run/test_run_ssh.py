@@ -46,7 +46,7 @@ def test_arguments_of_a_plain_host() -> None:
     host = Host(name="me@[::1]:2222", connection="ssh", address="::1", port=2222, user="me")
     argv = arguments(host, "/run/pv-1")
     assert argv[0] == "ssh"
-    assert argv[-6:] == ("-p", "2222", "-l", "me", "--", "::1")
+    assert argv[-6:] == ("-l", "me", "-p", "2222", "--", "::1")
     settings = argv[argv.index("-o") + 1 : -6 : 2]
     assert {"StrictHostKeyChecking=yes", "BatchMode=yes", "ControlMaster=auto", "ControlPersist=60s"} <= set(settings)
     assert {"ControlPath=/run/pv-1/%C", "ConnectTimeout=10"} <= set(settings)
@@ -131,6 +131,10 @@ def test_what_a_killed_run_left_is_closed_by_the_next(sshd: MakeSshd, tmp_path: 
         for each in (killed, alive):
             assert run_script(server.host(), "true", control_dir=each.__enter__(), timeout_s=20).ok
         os.close(killed._lock)  # as the kernel does for a process that is killed
+        with ControlDir([str(parent)]):
+            assert Path(killed.path).exists()  # it may be one that is just being made
+        for each in (killed, alive):
+            os.utime(each.path, (0, 0))
         with ControlDir([str(parent)]) as control_dir:
             assert sorted(map(str, parent.iterdir())) == sorted([alive.path, control_dir])
         assert no_process_has(killed.path)
@@ -234,7 +238,7 @@ def test_an_unknown_key_is_refused_and_not_learnt(sshd: MakeSshd, control_dir: s
     assert failure.why.startswith(f"No ED25519 host key is known for [{ADDRESS}]:{server.port}")
     assert "provision never accepts a key unseen" in failure.why
     assert "`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`" in failure.hint
-    assert f"ssh -p {server.port} -l " in failure.hint
+    assert f"connect once with `ssh -p {server.port} -i {server.key} -F none " in failure.hint
     assert f"`ssh-keyscan -p {server.port} {ADDRESS}` does not check anything" in failure.hint
     assert server.known_hosts.read_text() == ""
     assert server.accepted() == 0

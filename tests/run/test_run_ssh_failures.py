@@ -108,9 +108,18 @@ def test_the_command_by_hand_is_one_that_works() -> None:
     variables = {"ansible_ssh_common_args": "-J 'jump host'"}
     host = Host(name="box", connection="ssh", address="10.0.0.7", port=22, user="me", variables=variables)
     hint = explain_ssh_failure(host, "what?").hint
-    assert hint == "`ssh -p 22 -l me -J 'jump host' 10.0.0.7` by hand shows the whole conversation with -v"
+    assert hint == "`ssh -p 22 -J 'jump host' me@10.0.0.7` by hand shows the whole conversation with -v"
     broken = Host(name="box", connection="ssh", address="b", variables={"ansible_ssh_args": "'"})
     assert explain_ssh_failure(broken, "what?").hint.startswith("`ssh box` by hand")
+
+
+def test_a_wrong_password_is_not_taken_for_a_missing_one() -> None:
+    variables = {"ansible_password": "hush"}
+    host = Host(name="box", connection="other", address="10.0.0.7", user="me", variables=variables)
+    failure = explain_ssh_failure(host, "me@10.0.0.7: Permission denied (publickey,password).")
+    assert (failure.kind, failure.what) == ("password_wrong", "box refused the password")
+    assert failure.why == "me@10.0.0.7: Permission denied (publickey,password)"
+    assert failure.hint == "correct ansible_password of this host in the inventory"
 
 
 @given(st.text())
