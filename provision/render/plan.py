@@ -8,6 +8,7 @@ from typing import Any
 
 from provision.model.data import to_data
 from provision.model.plan import SCHEMA, Plan, Reason, Rejection, Stack, StackDriver, Step
+from provision.model.versions import Dotted
 
 WIDTH = 100
 INDENT = "  "
@@ -25,7 +26,7 @@ def plan_text(plan: Plan) -> str:
         *(_stack(stack) for stack in plan.stack),
         _wrapped(f"with {', '.join(plan.request.requirements)}", "") if plan.request.requirements else [],
         ["why", *(line for reason in _why(plan) for line in _reason(reason))],
-        _section("rejected", _rejected(plan.rejected)),
+        _section("rejected", _rejected(plan)),
         _section("what would have to change", [line for each in _changes(plan) for line in _item("-", each.text)]),
         ["steps", *(line for number, step in enumerate(plan.steps, 1) for line in _step(number, step))],
         _stops(plan),
@@ -98,10 +99,14 @@ def _reason(reason: Reason) -> list[str]:
     return lines
 
 
-def _rejected(rejected: tuple[Rejection, ...]) -> list[str]:
-    """The first few, each objection said once: releases in a row are mostly rejected for one reason."""
+def _rejected(plan: Plan) -> list[str]:
+    """The first few that are no older than what was chosen, each objection said once: releases in a row are mostly
+    rejected for one reason."""
+    chosen = {stack.framework: Dotted(stack.version) for stack in plan.stack if stack.version[:1].isdecimal()}
     groups: dict[tuple[str, ...], list[Rejection]] = {}
-    for each in rejected:
+    for each in plan.rejected:
+        if _is_older(each.candidate, chosen):
+            continue
         groups.setdefault(tuple(objection.what for objection in each.objections), []).append(each)
     lines: list[str] = []
     for group in list(groups.values())[:SHOWN_REJECTIONS]:
@@ -110,13 +115,24 @@ def _rejected(rejected: tuple[Rejection, ...]) -> list[str]:
             lines += _item("-", f"{objection.what}: {objection.why}" if objection.why else objection.what, INDENT * 2)
             if objection.hint:
                 lines += _wrapped(f"hint: {objection.hint}", INDENT * 3)
-    rest = sum(len(group) for group in list(groups.values())[SHOWN_REJECTIONS:])
-    return [*lines, f"{INDENT}and {rest} more: --json"] if rest else lines
+    rest = len(plan.rejected) - sum(len(group) for group in list(groups.values())[:SHOWN_REJECTIONS])
+    return (
+        [*lines, f"{INDENT}{'and ' if lines else ''}{rest} {'more' if lines else 'older'}: --json"] if rest else lines
+    )
+
+
+def _is_older(candidate: str, chosen: dict[str, Dotted]) -> bool:
+    """Of "tensorflow 2.21.0 cpu". A saved plan may say anything."""
+    framework, _, rest = candidate.partition(" ")
+    try:
+        return framework in chosen and Dotted(rest) < chosen[framework]
+    except ValueError:
+        return False
 
 
 def _names(group: list[Rejection]) -> str:
     """ "tensorflow 2.21.0 and-cuda, 2.20.0 and-cuda and 3 more"."""
-    names = [each.candidate for each in group]
+    names = list(dict.fromkeys(each.candidate for each in group))
     if len(names) <= 3:
         return ", ".join(names)
     return f"{', '.join(names[:2])} and {len(names) - 2} more"

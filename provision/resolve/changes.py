@@ -23,13 +23,10 @@ def changes(solution: Solution, request: Request, catalog: Catalog) -> tuple[Rea
                 continue
             needs = list(_needs(better, solution.driver.facts, request, catalog))
             if len(needs) == len({rule for rule, _ in better.objections}):
-                found.append(
-                    Reason(
-                        rule="change",
-                        text=f"{' and '.join(needs)} would allow {better.candidate}{_how(better, solution.driver.facts, request, catalog)}",
-                        source=better.candidate.build.source[0] if better.candidate.build.source else "",
-                    )
-                )
+                how = _how(better, solution.driver.facts, request, catalog)
+                text = f"{' and '.join(needs)} would allow {better.candidate}{how}"
+                source = better.candidate.build.source
+                found.append(Reason(rule="change", text=text, source=source[0] if source else ""))
                 break
     return tuple(found)
 

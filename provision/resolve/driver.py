@@ -249,9 +249,7 @@ def reachable(needed: str, facts: Facts, request: Request, catalog: Catalog) -> 
 def update_hint(needed: str, facts: Facts, request: Request, catalog: Catalog) -> str:
     """Who can bring a driver that new here, and how."""
     if not reachable(needed, facts, request, catalog):
-        return (
-            f"no driver that new drives {name_all(targets(facts, request))}; {branches_text(facts, request, catalog)}"
-        )
+        return f"no driver that new drives every GPU here; {branches_text(facts, request, catalog)}"
     if facts.system.wsl:
         return f"update the NVIDIA driver on Windows to {needed} or newer"
     if facts.system.container:

@@ -273,8 +273,8 @@ def _python(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
     elif solution.python in here:
         text = f"Python {solution.python}, the newest on this host that fits"
     else:
-        found = f"this host has {', '.join(here)}" if here else "none was found on this host"
-        text = f"Python {solution.python}, brought by uv: {found}, and the best release that fits is for another"
+        other = f"this host has {', '.join(here)}, and the best release that fits is for another"
+        text = f"Python {solution.python}, brought by uv: {other if here else 'none was found on this host'}"
     yield Reason(rule="python", text=text)
 
 

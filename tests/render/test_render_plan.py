@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,17 +111,34 @@ def test_marks_do_not_depend_on_colour() -> None:
     assert "\x1b" not in text
 
 
+def test_what_is_older_than_the_chosen_release_is_only_counted() -> None:
+    made = plan(host("GeForce RTX 3090", driver="580.95.05"), "pytorch")
+    assert [each.candidate for each in made.rejected] == []
+    older = tuple(
+        Rejection(candidate=f"pytorch 1.{number} cpu", objections=(Objection(what="old", why="so"),))
+        for number in (1, 2)
+    )
+    assert "rejected\n  2 older: --json\n" in plan_text(replace(made, rejected=older))
+
+
+def test_a_saved_plan_may_name_anything() -> None:
+    made = plan(host())
+    strange = Rejection(candidate="tensorflow", objections=())
+    odd = replace(made, rejected=(strange,), stack=(replace(made.stack[0], version="odd"),))
+    assert "tensorflow odd" in plan_text(odd)
+
+
 def test_one_objection_is_told_once_and_the_rest_counted() -> None:
     made = plan(host())
     rejected = tuple(
         Rejection(
-            candidate=f"thing {number}", objections=(Objection(what=f"reason {number // 4}", why="so", hint="do"),)
+            candidate=f"thing {number} cpu", objections=(Objection(what=f"reason {number // 4}", why="so", hint="do"),)
         )
         for number in range(40)
     )
     text = plan_text(
         Plan(**{**{name: getattr(made, name) for name in Plan.__dataclass_fields__}, "rejected": rejected})
     )
-    assert "thing 0, thing 1 and 2 more\n    - reason 0: so\n      hint: do" in text
+    assert "thing 0 cpu, thing 1 cpu and 2 more\n    - reason 0: so\n      hint: do" in text
     assert text.count("- reason") == 4
     assert "and 24 more: --json" in text
