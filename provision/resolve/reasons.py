@@ -210,11 +210,14 @@ def _kernels(judged: Judged, facts: Facts, request: Request, catalog: Catalog) -
 def _origin(judged: Judged, row: tuple[Judged, ...], facts: Facts, request: Request) -> Iterator[Reason]:
     candidate = judged.candidate
     if candidate.source:
-        wheels = [each for each in row if not each.candidate.source and each.objections]
+        device = candidate.build.device
+        wheels = [each for each in row if not each.candidate.source and each.candidate.build.device == device]
         if request.origin == "source":
             why = "--origin source asks for it"
         elif not wheels:
             why = f"--cpu {request.cpu} asks for a build for exactly that CPU"
+        elif not wheels[0].objections:
+            why = "its wheels cannot share an environment with the other frameworks"
         else:
             why = f"no wheel runs here: {'; '.join(objection.what for _, objection in wheels[0].objections)}"
         yield Reason(rule="origin", text=f"{candidate.framework} is built from source, because {why}")
