@@ -165,10 +165,8 @@ def verdict(data: dict[str, Any], losses: list[float]) -> dict[str, Any]:
         why = f"planned {device}, the weights and results lie on {data['ran_on']}"
         return answer(data, "fail", f"{framework} trained on the wrong device", why, "run device_visible.py")
     if not all(math.isfinite(loss) for loss in losses):
-        why = "the loss is no number"
-        return answer(
-            framework, "fail", f"{framework} does not learn {name}", why, "run isa_baseline.py, blas.py", data
-        )
+        hint = "something computes wrongly: run isa_baseline.py, blas.py and native_kernels.py"
+        return answer(data, "fail", f"{framework} does not learn {name}", "the loss is no number", hint)
     epochs = f"{data['epochs']} epoch{'s' if data['epochs'] > 1 else ''}"
     if data["accuracy"] < data["bound"]:
         why = f"test accuracy {data['accuracy']:.4f} after {epochs}; a sound installation reaches {data['bound']:.2f}"
