@@ -32,7 +32,9 @@ echo "$sums"
 
 
 class ActionModule(ActionBase):
-    TRANSFERS_FILES = True
+    # Ansible would make a folder below ~/.ansible first: a round trip, and a home that cannot be written to
+    # would end there, unexplained. Files go to a folder of ours.
+    TRANSFERS_FILES = False
     _VALID_ARGS = frozenset({"files", "wheels", "mnist"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

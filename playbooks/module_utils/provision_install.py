@@ -114,13 +114,14 @@ def remove_generation(path: Path) -> None:
 
 
 def python_version(venv: Path) -> str | None:
-    """ "3.11.2", from pyvenv.cfg."""
-    with contextlib.suppress(OSError):
-        for line in (venv / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition("=")
-            if key.strip() in ("version_info", "version"):
-                return value.strip()
-    return None
+    """ "3.11.2", as the interpreter says (pyvenv.cfg says "3.11" of one that uv brought). None where it cannot run."""
+    said = bytearray()
+    code = "import platform; print(platform.python_version())"
+    try:
+        run([str(venv / "bin" / "python"), "-I", "-c", code], env=os.environ, hear=lambda _, data: said.extend(data))
+    except OSError:
+        return None
+    return said.decode().strip() or None
 
 
 class Maker:

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Callable  # that of collections.abc takes no arguments before 3.9
 
 from ansible.module_utils.provision_failure import Interrupted
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,33 @@ def test_ansible_lint_has_nothing_to_say() -> None:
         [lint, "--offline", "-c", ".ansible-lint", "."], cwd=PLAYBOOKS, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+PYENV = Path.home() / ".pyenv" / "versions"  # before a fixture changes what home is
+
+
+def other_pythons() -> list[str]:
+    """Interpreters older than the one of the tests that ansible-core 2.19 can still use on a target."""
+    found = {shutil.which(f"python3.{minor}") for minor in range(8, sys.version_info[1])}
+    found |= {str(path) for minor in (8, 9) for path in PYENV.glob(f"3.{minor}.*/bin/python3")}
+    runs = [
+        name
+        for name in found
+        if name and not subprocess.run([name, "-c", ""], capture_output=True, check=False).returncode
+    ]
+    return sorted(runs)
+
+
+def test_the_modules_run_on_older_pythons(site: Site, demo: Demo) -> None:
+    pythons = other_pythons()
+    if not pythons:
+        pytest.skip("no older Python is installed here")
+    plan = site.target.plan(site.target.lock(demo()))
+    hosts = {
+        f"host{number}": site.variables(
+            {**plan, "request": {"name": f"env{number}"}}, ansible_python_interpreter=python
+        )
+        for number, python in enumerate(pythons)
+    }
+    assert site.play("site.yml", hosts) == 0
+    assert all(site.result("Make the generation", host)["created"] for host in hosts)

@@ -61,7 +61,7 @@ def test_a_home_that_cannot_be_written_to(
     site = Site(target, tmp_path, {**made.environment(), "ANSIBLE_PIPELINING": "True"})
     variables = {**site.variables(target.plan(target.lock(demo()))), **host.inventory_variables()}
     bare = {**variables, "ansible_connection": "ssh", "ansible_python_interpreter": "/usr/bin/python3"}
-    assert site.play("site.yml", {"one": bare}) == 2
+    assert site.play("site.yml", {"one": bare}) == 2, site.results
     failed = site.result("Bring the uv program")
     assert (failed["kind"], failed["what"]) == ("permission", "could not put a file in its place: Permission denied")
     assert "/home/me/.local" in failed["why"]
