@@ -111,7 +111,7 @@ def _overridden(looked: Looked, driver_version: str | None, capability: str | No
     return replace(looked, facts=facts)
 
 
-def _save(output: Path, plans: list[object]) -> None:
+def _save(output: Path, plans: Sequence[object]) -> None:
     from provision.model.data import to_json
     from provision.run.files import write_atomically
 

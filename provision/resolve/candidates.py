@@ -76,13 +76,20 @@ def has_cuda(framework: str, catalog: Catalog) -> bool:
 
 
 def pythons(candidate: Candidate, facts: Facts, request: Request) -> tuple[str, ...]:
-    """Interpreters ("3.12") that it can use, best first: the system's newest, then the newest that uv brings."""
+    """Interpreters ("3.12") that it can use, best first: the system's newest, then those that uv brings.
+
+    Of the latter the nearest to the system's own comes first: other packages have wheels for it, which they may not
+    have for the very newest. Where the system has none, the newest.
+    """
     usable = [text for text in candidate.pythons if re.fullmatch(r"3\.\d+", text)]
     if request.python is not None:
         usable = [text for text in usable if text == request.python]
     here = system_pythons(facts)
     there = [text for text in usable if text not in here and _minor(text) >= UV_OLDEST]
-    return (*(text for text in here if text in usable), *sorted(there, key=_minor, reverse=True))
+    there.sort(key=_minor, reverse=True)
+    if here:
+        there.sort(key=lambda text: abs(_minor(text)[1] - _minor(here[0])[1]))
+    return (*(text for text in here if text in usable), *there)
 
 
 def system_pythons(facts: Facts) -> tuple[str, ...]:

@@ -122,10 +122,16 @@ def _on_gpus(tries: Tries, able: tuple[bool, ...], may_take: Fits) -> Solution |
     def on_cuda(each: Judged) -> bool:
         return _on_cuda(each) and may_take(each)
 
-    for option, judged in tries:
-        found = _best(option, judged, tuple(on_cuda if can else _on_cpu for can in able))
-        if found is not None:
-            return found
+    def supported(each: Judged) -> bool:
+        return on_cuda(each) and each.candidate.build.bundles_cuda and not each.candidate.source
+
+    # A working driver is kept as long as a supported release runs on it. One that needs a CUDA of years ago in the
+    # system is none: for it nobody keeps an old driver, unless nothing else is left.
+    for on_gpu in (supported, on_cuda):
+        for option, judged in tries:
+            found = _best(option, judged, tuple(on_gpu if can else _on_cpu for can in able))
+            if found is not None:
+                return found
     for option, judged in tries:
         fits = tuple(on_cuda if any(on_cuda(e) and not e.objections for e in each) else _on_cpu for each in judged)
         found = _best(option, judged, fits) if on_cuda in fits else None

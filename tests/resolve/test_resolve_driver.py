@@ -78,9 +78,14 @@ def test_a_working_driver_goes_only_where_nothing_runs_on_it() -> None:
     assert "driver 430.40 works, but no release in the catalog that fits otherwise runs on it" in text(
         made, "driver.chosen"
     )
-    kept = plan(host("GeForce GTX 1080 Ti", driver="430.40"), "tensorflow")
-    assert driver(kept) == ("none", "430", None)
-    assert kept.stack[0].version == "2.3.4"
+
+
+def test_nobody_keeps_an_old_driver_for_a_release_that_needs_an_old_cuda_in_the_system() -> None:
+    facts = host("GeForce GTX 1080 Ti", driver="430.40")
+    assert driver(plan(facts, "tensorflow")) == ("upgrade", "580", "proprietary")
+    asked = plan(facts, "tensorflow==2.3")
+    assert driver(asked) == ("none", "430", None)
+    assert asked.stack[0].version == "2.3.4"
 
 
 @pytest.mark.parametrize(

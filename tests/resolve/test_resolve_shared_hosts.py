@@ -165,12 +165,10 @@ EXPECTED = (
     Expected(
         host="intel-broadwell-e5-2620v4-4x-rtx2080ti",
         framework="tensorflow",
-        version="2.3.4",
-        build="gpu",
-        driver=("none", "440", "proprietary"),
-        pins=("numpy<2", "protobuf<3.20"),
-        cudnn="7.6",
-        later=("cuda_toolkit", "cudnn"),
+        version="2.21.0",
+        build="and-cuda",
+        driver=("upgrade", "595", "open"),
+        later=("nvidia_driver",),
     ),
     Expected(
         host="intel-cascadelake-w2265-rtxa5000-nouveau",
