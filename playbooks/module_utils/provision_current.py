@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils import provision_generations as generations
 from ansible.module_utils.provision_files import point
 
-Result = dict  # of str: any
 
-
-def switched(environment: Path, name: str, number: int | None, *, check_mode: bool) -> Result:
+def switched(environment: Path, name: str, number: int | None, *, check_mode: bool) -> dict[str, Any]:
     """``current`` names generation ``number``, or (None) the newest verified one before it. Only for who has the lock.
 
     Raises Failure where that generation cannot be used.

@@ -174,22 +174,18 @@ def rollback_target(generations: Sequence[Found], current: int | None, name: str
 
 
 def chosen(generations: Sequence[Found], number: int, name: str) -> Found:
-    """Generation ``number``, usable. Raises Failure."""
+    """Generation ``number``, complete. One that has drifted may be chosen by its number: its user knows why.
+
+    Raises Failure.
+    """
     match = next((one for one in generations if one.number == number), None)
-    have = ", ".join(str(one.number) for one in generations) or "none"
     if match is None:
-        raise Failure(
-            "no_generation", f"environment {name} has no generation {number}", f"there are: {have}",
-            "see `provision env list`",
-        )  # fmt: skip
-    if not match.usable:
-        why = "its installed packages are no longer those that were locked" if match.complete else "it is half-made"
-        raise Failure(
-            "no_generation",
-            f"generation {number} of environment {name} cannot be used",
-            why,
-            "run `provision up` again",
-        )
+        have = ", ".join(str(one.number) for one in generations) or "none"
+        what = f"environment {name} has no generation {number}"
+        raise Failure("no_generation", what, f"there are: {have}", "see `provision env list`")
+    if not match.complete:
+        what = f"generation {number} of environment {name} cannot be used"
+        raise Failure("no_generation", what, "it is half-made: its run was stopped", "run `provision up` again")
     return match
 
 

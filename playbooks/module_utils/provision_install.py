@@ -23,8 +23,6 @@ from ansible.module_utils.provision_lock import locked
 from ansible.module_utils.provision_process import STOP_SIGNALS, run
 from ansible.module_utils.provision_progress import Progress
 
-Result = dict  # of str: any
-
 
 def now_text() -> str:
     """This moment, UTC, ISO 8601 to the second."""
@@ -42,7 +40,7 @@ def owner(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def present(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> Result:
+def present(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> dict[str, Any]:
     """A complete generation of the plan is there: found, or made now. With ``activate`` it is the one in use, too."""
     plan = generations.wanted(params["plan"])
     environment = layout.environment(plan.name)
@@ -77,7 +75,7 @@ def present(layout: Layout, params: Mapping[str, Any], progress: Progress, check
         }
 
 
-def _answer(environment: Path, plan: generations.Wanted, number: int) -> Result:
+def _answer(environment: Path, plan: generations.Wanted, number: int) -> dict[str, Any]:
     path = environment / "generations" / str(number)
     return {
         "name": plan.name,
@@ -88,7 +86,7 @@ def _answer(environment: Path, plan: generations.Wanted, number: int) -> Result:
     }
 
 
-def _predicted(environment: Path, plan: generations.Wanted, params: Mapping[str, Any]) -> Result:
+def _predicted(environment: Path, plan: generations.Wanted, params: Mapping[str, Any]) -> dict[str, Any]:
     current = generations.current_number(environment)
     there = generations.all_found(environment)
     match = generations.matching(there, plan.fingerprint, current)
@@ -172,7 +170,7 @@ class Maker:
         self._call_uv(f"python {self.plan.python}", uv.venv_argv(self.uv, self.plan.python, venv, self.plan.name))
         folders = [self.layout.inside(one) for one in self.params["find_links"]]
         self._call_uv(
-            "installing", uv.sync_argv(self.uv, path / "lock.txt", venv, folders, self.params["compile_bytecode"])
+            "asking the index", uv.sync_argv(self.uv, path / "lock.txt", venv, folders, self.params["compile_bytecode"])
         )
         names = generations.packages(venv)
         script = activate_script(utf8(path / "activate"), utf8(venv), self.plan.variables)

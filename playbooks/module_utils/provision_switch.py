@@ -17,22 +17,20 @@ from ansible.module_utils.provision_layout import Layout
 from ansible.module_utils.provision_lock import locked
 from ansible.module_utils.provision_progress import Progress
 
-Result = dict  # of str: any
 
-
-def current(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> Result:
+def current(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> dict[str, Any]:
     """Generation ``params["generation"]`` is the one in use."""
     return _switch(layout, params, progress, params["generation"], check_mode)
 
 
-def previous(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> Result:
+def previous(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> dict[str, Any]:
     """The newest verified generation before the one in use is the one in use."""
     return _switch(layout, params, progress, None, check_mode)
 
 
 def _switch(
     layout: Layout, params: Mapping[str, Any], progress: Progress, number: int | None, check_mode: bool
-) -> Result:
+) -> dict[str, Any]:
     name = params["name"]
     environment = layout.environment(name)
     if check_mode:
@@ -43,11 +41,17 @@ def _switch(
         return switched(environment, name, number, check_mode=False)
 
 
-def absent(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> Result:
+def absent(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> dict[str, Any]:
     """The environment, or one generation of it, is not there."""
     name, number = params["name"], params["generation"] or None
     environment = layout.environment(name)
-    answer: Result = {"name": name, "path": str(environment), "generation": number, "changed": False, "removed": []}
+    answer: dict[str, Any] = {
+        "name": name,
+        "path": str(environment),
+        "generation": number,
+        "changed": False,
+        "removed": [],
+    }
     if not check_mode:
         _finish_removals(layout)
     if not environment.is_dir():

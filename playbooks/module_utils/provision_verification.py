@@ -57,7 +57,14 @@ def _answers(
             argv = checks.check_argv(venv / "bin" / "python", scripts, command["argv"], layout.mnist)
             heard, begun = checks.Heard(), time.monotonic()
             timeout_s = command["timeout_s"]
-            status = run(argv, env=variables, hear=heard.hear, cwd=folder, timeout_s=timeout_s, hold=[lock])
+            try:
+                status = run(argv, env=variables, hear=heard.hear, cwd=folder, timeout_s=timeout_s, hold=[lock])
+            except OSError as error:
+                what, hint = (
+                    "the environment's Python does not run",
+                    "run `provision up` again: it makes a new generation",
+                )
+                raise Failure("python_missing", what, f"{argv[0]}: {error.strerror}", hint) from error
             if -status in STOP_SIGNALS:
                 raise Interrupted(f"{command['id']} got signal {-status}")
             answers.append(checks.outcome(command["id"], status, heard, time.monotonic() - begun, timeout_s))
@@ -72,6 +79,7 @@ def _plan(path: Path) -> Any:
 
 
 def _record(generation: generations.Found, passed: bool) -> None:
-    if generation.verified != passed and generation.state is not None:
+    """A generation that has drifted is no longer what was verified or not: its state stays."""
+    if generation.verified != passed and not generation.drifted and generation.state is not None:
         state = json.dumps({**generation.state, "verified": passed}, indent=2, ensure_ascii=False) + "\n"
         write_atomically(generation.path / "state.json", state)

@@ -126,3 +126,20 @@ def test_a_verification_waits_for_an_install(made: Target, demo: Demo) -> None:
         assert "started by me@laptop" in caught.value.what
         assert checked(made, command("fine"))["passed"] is True
         install.communicate()
+
+
+def test_a_generation_that_has_drifted_can_be_checked(made: Target) -> None:
+    (folder,) = made.generation(1).glob("venv/lib/python*/site-packages/demo-1.0.dist-info")
+    folder.rename(folder.with_name("demo-9.9.dist-info"))
+    assert checked(made, command("fine"))["passed"] is True
+    assert not verified(made)
+
+
+def test_a_generation_whose_interpreter_went_away_says_so(made: Target) -> None:
+    python = made.generation(1) / "venv" / "bin" / "python"
+    python.unlink()
+    with pytest.raises(Failure) as caught:
+        checked(made, command("fine"))
+    assert (caught.value.kind, caught.value.what) == ("python_missing", "the environment's Python does not run")
+    assert str(python) in caught.value.why
+    assert caught.value.hint == "run `provision up` again: it makes a new generation"
