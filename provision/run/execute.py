@@ -40,8 +40,8 @@ class Options:
     inventories: tuple[Path, ...] = ()
     become_password: str | None = None
     compile_bytecode: bool = True
-    """For TensorFlow 17 s of CPU time. Without it every import in an environment that its user cannot write to (a shared
-    one, a read-only image) takes 5 to 7 s instead of 2."""
+    """For TensorFlow 17 s of CPU time. Without it every import in an environment that its user cannot write to (a
+    shared one, a read-only image) takes 5 to 7 s instead of 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
