@@ -33,7 +33,7 @@ FILES = (
     ("t10k-labels-idx1-ubyte", LABELS, 10_000, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 )
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
-DOWNLOAD_TIMEOUT_S = 30
+DOWNLOAD_TIMEOUT_S = 10
 LARGEST_GZ = 20_000_000
 
 

@@ -39,7 +39,7 @@ def plan_and_run(
 ) -> None:
     """Look at the hosts, show each plan, ask, carry out, report, and leave with the exit code."""
     from provision.cli.interrupt import cancellable
-    from provision.cli.planning import look, tell_failures
+    from provision.cli.planning import look
     from provision.run.ssh import ControlDir
 
     with cancellable() as cancel, ControlDir() as control_dir:
@@ -48,7 +48,7 @@ def plan_and_run(
             show_only(planned, settings.as_json)
             return
         planned = tuple(carried_out_now(each) for each in planned)
-        tell_failures(planned)
+        stop_if_alone(planned, settings.as_json)
         targets = targets_of(planned)
         announce(targets, settings)
         reports = carry_out(targets, settings, cancel=cancel, control_dir=control_dir) if targets else ()
@@ -66,6 +66,14 @@ def show_only(planned: Sequence[Planned], as_json: bool) -> None:
     elif plans:
         console.answer("\n".join(plan_text(plan) for plan in plans) + "\ndry run: nothing was changed")
     leave(planned, silent=as_json and bool(plans))
+
+
+def stop_if_alone(planned: Sequence[Planned], as_json: bool) -> None:
+    """Raise the failure of the only host. With several it goes into their reports, with JSON into its document."""
+    from provision.cli.planning import alone
+
+    if len(planned) == 1 and planned[0].failure is not None and not as_json:
+        raise alone(planned[0].failure, planned[0].host, planned)
 
 
 def carried_out_now(planned: Planned) -> Planned:

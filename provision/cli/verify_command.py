@@ -38,7 +38,7 @@ def verify(
     ask_become_pass: AskBecomePass = False,
     as_json: Json = False,
 ) -> None:
-    from provision.cli.carry_out import Settings, carry_out, conclude, in_order, targets_of
+    from provision.cli.carry_out import Settings, carry_out, conclude, in_order, stop_if_alone, targets_of
     from provision.cli.interrupt import cancellable
     from provision.cli.planning import look
     from provision.run.ssh import ControlDir
@@ -47,6 +47,7 @@ def verify(
     settings = Settings(inventory=tuple(inventory or ()), data=data, ask_become_pass=ask_become_pass)
     with cancellable() as cancel, ControlDir() as control_dir:
         planned = tuple(_installed(found, name) for found in look(chosen, control_dir, cancel))
+        stop_if_alone(planned, as_json)
         targets = targets_of(planned)
         reports = carry_out(targets, settings, cancel=cancel, control_dir=control_dir, install=False) if targets else ()
     conclude(in_order(planned, reports), as_json)

@@ -117,7 +117,9 @@ def _rejected(plan: Plan) -> list[str]:
                 lines += _wrapped(f"hint: {objection.hint}", INDENT * 3)
     rest = len(plan.rejected) - sum(len(group) for group in list(groups.values())[:SHOWN_REJECTIONS])
     return (
-        [*lines, f"{INDENT}{'and ' if lines else ''}{rest} {'more' if lines else 'older'}: --json"] if rest else lines
+        [*lines, f"{INDENT}{'and ' if lines else ''}{rest} {'more' if lines else 'older candidates'}: see --json"]
+        if rest
+        else lines
     )
 
 

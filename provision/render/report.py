@@ -62,7 +62,7 @@ def _verdict(report: Report) -> list[str]:
         kept = environment is not None and environment.generation is not None
         return ["verdict: NOT proved", *([f"still active: {_named(report)}"] if kept else [])]
     proved = any(check.id.startswith("mnist") for check in report.checks)
-    lines = [f"verdict: {'proved to work' if proved else 'installed, not verified'}"]
+    lines = [f"verdict: {'proved to work' if proved else 'in place; verification was left out'}"]
     lines.append("changed: nothing, it was as planned" if report.changed == 0 else f"changed: {report.changed}")
     if environment is not None:
         lines += [f"environment: {_named(report)}", f"activate: {environment.activate}"]

@@ -47,7 +47,8 @@ def check_commands(plan: Plan, cpu_flags: Mapping[str, Sequence[str]], *, mnist:
         checks += _of_framework(stack)
     checks.append(Check(id="blas", argv=("blas.py",)))
     for stack in plan.stack:
-        data = ("--data", DATA) if mnist else ()
+        # without files of the user's: the box's cache, a mirror, or generated digits that are called so
+        data = ("--data", DATA) if mnist else ("--download",)
         checks.append(_about(stack, "mnist", "--device", stack.device, *data, timeout_s=MNIST_TIMEOUT_S))
     return tuple(checks)
 

@@ -118,7 +118,7 @@ def test_what_is_older_than_the_chosen_release_is_only_counted() -> None:
         Rejection(candidate=f"pytorch 1.{number} cpu", objections=(Objection(what="old", why="so"),))
         for number in (1, 2)
     )
-    assert "rejected\n  2 older: --json\n" in plan_text(replace(made, rejected=older))
+    assert "rejected\n  2 older candidates: see --json\n" in plan_text(replace(made, rejected=older))
 
 
 def test_a_saved_plan_may_name_anything() -> None:
@@ -141,4 +141,4 @@ def test_one_objection_is_told_once_and_the_rest_counted() -> None:
     )
     assert "thing 0 cpu, thing 1 cpu and 2 more\n    - reason 0: so\n      hint: do" in text
     assert text.count("- reason") == 4
-    assert "and 24 more: --json" in text
+    assert "and 24 more: see --json" in text

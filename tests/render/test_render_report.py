@@ -58,7 +58,7 @@ def test_a_failed_check_shows_its_cause_and_remedy():
 
 
 def test_an_environment_without_checks_is_not_called_proved():
-    assert "verdict: installed, not verified" in report_text(replace(REPORT, checks=(), smoke=None))
+    assert "verdict: in place; verification was left out" in report_text(replace(REPORT, checks=(), smoke=None))
 
 
 def test_the_fleet_table_names_failures_and_outliers():

@@ -40,7 +40,7 @@ def test_a_cpu_plan() -> None:
 def test_a_cuda_plan_looks_for_kernels() -> None:
     found = checks.check_commands(plan(stack("pytorch", device="cuda")), {}, mnist=False)
     assert "native_kernels:pytorch" in ids(found)
-    assert next(check for check in found if check.id == "mnist:pytorch").argv[-2:] == ("--device", "cuda")
+    assert next(check for check in found if check.id == "mnist:pytorch").argv[-3:] == ("--device", "cuda", "--download")
     assert "cpu_flags" not in ids(found)
 
 
