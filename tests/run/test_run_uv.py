@@ -26,11 +26,13 @@ def test_a_machine_without_uv_is_refused_with_what_there_is(monkeypatch: pytest.
     assert "x86_64, aarch64, riscv64" in caught.value.why
 
 
-def test_settings_about_reaching_packages_reach_uv_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_about_reaching_packages_reach_uv_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("UV_PYTHON", "/nowhere/python")
     monkeypatch.setenv("UV_RESOLUTION", "lowest")
-    monkeypatch.setenv("UV_CACHE_DIR", "/somewhere/cache")
-    assert uv.run_uv(["cache", "dir"]).stdout == "/somewhere/cache\n"
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    assert uv.run_uv(["cache", "dir"]).stdout == f"{tmp_path}/cache\n"
     assert uv.run_uv(["python", "find"]).ok
     assert uv.settings({"UV_PYTHON": "3", "UV_INDEX_LAB_PASSWORD": "x", "HOME": "/"}) == {"UV_INDEX_LAB_PASSWORD": "x"}
 
