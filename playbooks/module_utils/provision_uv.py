@@ -15,8 +15,10 @@ KEPT_VARIABLES = (
     "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_INSECURE_HOST", "UV_HTTP", "UV_REQUEST", "UV_CONCURRENT", "UV_KEYRING",
     "UV_PYTHON_INSTALL", "UV_PYTHON_DOWNLOADS", "UV_PYTHON_PREFERENCE", "UV_MANAGED_PYTHON", "UV_NO_MANAGED_PYTHON",
 )  # fmt: skip
-# these make uv, or the interpreter that it asks, look at another environment
-DROPPED_VARIABLES = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONHOME", "PYTHONPATH", "PYENV_VERSION")
+# these make uv, or the interpreter that it asks, look at another environment; the last two say how wide a terminal is
+DROPPED_VARIABLES = (
+    "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONHOME", "PYTHONPATH", "PYENV_VERSION", "COLUMNS", "LINES",
+)  # fmt: skip
 
 
 def variables(ambient: Mapping[str, str], given: Mapping[str, str], cache: Path) -> dict[str, str]:
@@ -186,7 +188,7 @@ ERRORS: tuple[tuple[str, str, str, str], ...] = (
         "install Python {python}, or ask for another one with --python",
     ),
     (
-        r"Failed to download `[^`]*(?:cpython|python-build-standalone)"
+        r"Failed to download\s+`[^`]*(?:cpython|python-build-standalone)"
         r"|Failed to (?:install|fetch|parse)[^\n]*(?:cpython|[Pp]ython downloads)",
         "python_download",
         "there is no Python {python} here, and uv could not download one",

@@ -232,7 +232,7 @@ def test_a_python_that_cannot_be_downloaded(target: Target, demo: Demo) -> None:
     stop = failure(
         lambda: target.make({**plan, "stack": [{**plan["stack"][0], "python": "3.12"}]}, uv_environment=mirror)
     )
-    assert stop.kind == "python_download"
+    assert stop.kind == "python_download", stop.why
     assert "there is no Python 3.12 here, and uv could not download one" in stop.what
     assert "https://127.0.0.1:9/" in stop.why
     assert "UV_PYTHON_INSTALL_MIRROR" in stop.hint

@@ -136,7 +136,7 @@ def test_a_uv_that_the_kernel_killed() -> None:
 
 def test_which_variables_reach_uv() -> None:
     ambient = {
-        "PATH": "/bin", "UV_PYTHON": "/usr/bin/python3", "UV_TARGET": "/x", "UV_NO_VERIFY_HASHES": "1",
+        "PATH": "/bin", "COLUMNS": "80", "UV_PYTHON": "/usr/bin/python3", "UV_TARGET": "/x", "UV_NO_VERIFY_HASHES": "1",
         "UV_INDEX_CORP_PASSWORD": "pw", "UV_PYTHON_INSTALL_MIRROR": "https://m", "VIRTUAL_ENV": "/v",
         "PYTHONPATH": "/p", "HTTPS_PROXY": "http://proxy", "UV_CACHE_DIR": "/c",
     }  # fmt: skip
