@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -148,32 +149,94 @@ def test_sudo_is_used_and_said_and_a_killed_run_is_made_good(box: Callable[..., 
     assert "making .venv" in done.stderr
 
 
+@pytest.fixture
+def small(box: Callable[..., Box]) -> Box:
+    """./run with a project of one package in place of provision: making .venv takes a moment."""
+    host = box("ssh", tmpfs={"/small": "exec,size=64m"})
+    host.sh("apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >&2")
+    host.write(f"{PLACE}/run", (ROOT / "run").read_bytes(), 0o755)
+    text = (ROOT / "requirements" / "run.txt").read_text()
+    (block,) = re.findall(r"^packaging==.*?(?=^[a-z]|\Z)", text, re.DOTALL | re.MULTILINE)
+    host.write(f"{PLACE}/requirements/run.txt", block.encode())
+    host.write(f"{PLACE}/provision/__init__.py", b"")
+    host.write(f"{PLACE}/provision/__main__.py", PROJECT.encode())
+    return host
+
+
+PROJECT = """\
+import sys
+from packaging.version import Version
+
+def main():
+    print(Version("1.0"), sys.argv[1:])
+"""
+
+
 @pytest.mark.docker
 @pytest.mark.network
-def test_a_lock_that_changed_is_installed_and_a_moved_checkout_made_again(box: Callable[..., Box]) -> None:
-    host = copied(box("ssh"))
-    host.sh("apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >&2")
-    assert started(host, "--version").status == 0
-    host.sh(f"echo '# changed' >> '{PLACE}/requirements/run.txt'")
-    assert "making .venv" in started(host, "--version").stderr
-    host.sh(f"mv '{PLACE}' /opt/moved")
-    moved = host.exec(["/opt/moved/run", "--version"])
+def test_a_lock_that_changed_is_installed_and_a_moved_checkout_made_again(small: Box) -> None:
+    first = started(small, "a b", "$c")
+    assert (first.status, first.stdout) == (0, "1.0 ['a b', '$c']\n"), first.stderr
+    assert "making .venv" in first.stderr
+    assert started(small).stderr == ""
+    small.sh(f"echo '# changed' >> '{PLACE}/requirements/run.txt'")
+    assert "making .venv" in started(small).stderr
+    small.sh(f"mv '{PLACE}' /opt/moved")
+    moved = small.exec(["/opt/moved/run"])
     assert "making .venv" in moved.stderr
-    assert host.exec(["/opt/moved/run", "--version"]).stderr == ""
+    assert small.exec(["/opt/moved/run"]).stderr == ""
 
 
 @pytest.mark.docker
 @pytest.mark.network
-def test_no_index_and_no_right_to_write_are_said(box: Callable[..., Box]) -> None:
-    host = copied(box("ssh"))
-    host.sh("apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >&2")
-    refused = started(host, "up", user="me")
+def test_two_runs_at_once_make_one_venv(small: Box) -> None:
+    both = small.exec(["sh", "-c", f"'{PLACE}/run' & '{PLACE}/run'; wait"])
+    assert both.stdout == "1.0 []\n" * 2, both.stderr
+    assert both.stderr.count("making .venv") == 1
+    assert both.stderr.count("waiting for another ./run that makes .venv") == 1
+
+
+@pytest.mark.docker
+@pytest.mark.network
+def test_a_venv_made_by_hand_is_taken_over(small: Box) -> None:
+    small.sh(f"python3 -m venv '{PLACE}/.venv' && touch '{PLACE}/.venv/mine'")
+    done = started(small)
+    assert (done.status, done.stdout) == (0, "1.0 []\n"), done.stderr
+    assert "making .venv" not in done.stderr
+    small.sh(f"test -e '{PLACE}/.venv/mine'")
+
+
+@pytest.mark.docker
+@pytest.mark.network
+def test_no_index_and_no_right_to_write_are_said(small: Box) -> None:
+    refused = started(small, "up", user="me")
     assert refused.status == 5
     assert f"error: {PLACE}/.venv cannot be made\n  me may not write to {PLACE}\n  hint: copy" in refused.stderr
-    offline = host.exec(
-        [f"{PLACE}/run", "up"], environment={"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0"}
-    )
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0"}
+    offline = small.exec([f"{PLACE}/run", "up"], environment=nowhere)
     assert (offline.status, offline.stdout) == (5, "")
     assert "error: the Python packages cannot be installed" in offline.stderr
     assert "hint: see that this machine reaches PyPI" in offline.stderr
-    assert started(host, "--version").status == 0  # and it goes on from there
+    assert started(small).status == 0  # and it goes on from there
+
+
+@pytest.mark.docker
+@pytest.mark.network
+def test_a_lock_with_a_wrong_hash_is_refused(small: Box) -> None:
+    path = f"{PLACE}/requirements/run.txt"
+    small.sh(f"sed -i 's/sha256:....../sha256:000000/' '{path}'")
+    done = started(small)
+    assert (done.status, done.stdout) == (5, "")
+    assert re.search(r"error: the Python packages cannot be installed\n(  .*\n)+  hint: something between", done.stderr)
+    assert "Expected sha256 000000" in done.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.network
+def test_a_full_disk_is_said_and_mended(small: Box) -> None:
+    small.sh(f"dd if=/dev/zero of=/small/filler bs=1M count=56 status=none; mv '{PLACE}' /small/full")
+    done = small.exec(["/small/full/run"])
+    assert done.status == 5
+    assert re.search(r"hint: make room on the disk of /small/full, which has \d+ MiB left", done.stderr)
+    small.sh("rm /small/filler")
+    assert small.exec(["/small/full/run"]).stdout == "1.0 []\n"

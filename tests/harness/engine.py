@@ -63,12 +63,12 @@ def connect() -> Engine:
             _tidy(running.client)
             return running
         own = state_folder() / "engine"
-        users = (state_folder() / "engine.users").open("w")
         url = f"unix://{own}/docker.sock"
         client = _client(url)
         if client is None:
             _stop(own)  # what a killed run or a reboot left
             client = _start(own, url)
+        users = (state_folder() / "engine.users").open("w")
         fcntl.flock(users, fcntl.LOCK_SH)
         _tidy(client)
         return Engine(client, url, own, users)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -50,12 +51,12 @@ def debian_image(engine: Engine) -> Callable[[str], str]:
 
 @pytest.fixture
 def box(engine: Engine, debian_image: Callable[[str], str]) -> Iterator[Callable[..., Box]]:
-    """box(kind="bare", network=True): a container without SSH, gone after the test."""
+    """box(kind="bare", network=True, **docker_options): a container without SSH, gone after the test."""
     with ExitStack() as undo:
 
-        def make(kind: str = "bare", *, network: bool = True) -> Box:
+        def make(kind: str = "bare", *, network: bool = True, **options: Any) -> Box:
             container = engine.client.containers.create(
-                debian_image(kind), ["sleep", "infinity"], labels={LABEL: RUN}, network_disabled=not network
+                debian_image(kind), ["sleep", "infinity"], labels={LABEL: RUN}, network_disabled=not network, **options
             )
             undo.callback(container.remove, force=True, v=True)
             container.start()
