@@ -146,6 +146,10 @@ def why_it_died(status: int | None, stderr: str, options: argparse.Namespace, fl
     if status is None:
         return f"no answer within {options.timeout:g} s", "a very slow disk, or a library that waits for a device"
     known = cause_of_text(stderr)
+    backend = re.search(r"No module named '(tensorflow|torch|jax)'", stderr)
+    if options.framework == "keras" and backend:
+        why = f"Keras is configured for the backend {backend.group(1)}, which is not installed"
+        return why, "install it, or set KERAS_BACKEND (tensorflow, torch, jax) to one that is"
     if status == -signal.SIGILL:
         pins = [name for name in KERNEL_PINS if os.environ.get(name)]
         if pins and import_apart(options.framework, options.timeout, tuple(pins))[0] == 0:

@@ -41,6 +41,16 @@ def test_known_messages_have_a_cause_and_a_remedy(load, text: str, why: str) -> 
     assert found[1]
 
 
+def test_keras_without_its_backend(load) -> None:
+    from argparse import Namespace
+
+    options = Namespace(framework="keras", timeout=1.0)
+    error = "ModuleNotFoundError: No module named 'tensorflow'"
+    why, hint = load("framework_import").why_it_died(1, error, options, set())
+    assert why == "Keras is configured for the backend tensorflow, which is not installed"
+    assert "KERAS_BACKEND" in hint
+
+
 def test_an_unknown_message_has_no_invented_cause(load) -> None:
     assert load("framework_import").cause_of_text("TypeError: no idea") is None
 
