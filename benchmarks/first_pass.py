@@ -41,6 +41,7 @@ from measure import (  # noqa: E402
 
 PROVISION = [sys.executable, "-m", "provision"]
 TENSORFLOW = "tensorflow==2.21.0"
+NUMPY = "numpy==2.4.6"  # runs on Debian 12's own Python
 ENVS = "/home/me/.local/share/provision/envs"
 
 
@@ -129,7 +130,7 @@ def _there(host: Host, line: str) -> float:
 def second_up() -> Row:
     with tempfile.TemporaryDirectory() as folder:
         env = clean_environment(PYTHONPATH=str(ROOT), XDG_DATA_HOME=f"{folder}/data")
-        up = [*PROVISION, "up", "--framework", "numpy", "--no-verify", "--yes"]
+        up = [*PROVISION, "up", "--framework", NUMPY, "--no-verify", "--yes"]
         seconds(up, env)
         document = subprocess.run([*up, "--json"], env=env, capture_output=True, check=True).stdout
         changed = json.loads(document)["changed"]
@@ -141,7 +142,7 @@ def second_up() -> Row:
 def fleet_no_op() -> Row:
     with fleet(8) as made, tempfile.TemporaryDirectory() as folder:
         env = provision_env(made)
-        up = [*PROVISION, "up", *(host.target for host in made.hosts), "--framework", "numpy", "--no-verify", "--yes"]
+        up = [*PROVISION, "up", *(host.target for host in made.hosts), "--framework", NUMPY, "--no-verify", "--yes"]
         seconds(up, env)
         reports = json.loads(subprocess.run([*up, "--json"], env=env, capture_output=True, check=True).stdout)
         changed = sum(report["changed"] for report in reports)
@@ -250,7 +251,7 @@ def _local(made: Fleet) -> set[str]:
 def memory() -> Row:
     with fleet(8) as made:
         env = provision_env(made)
-        up = [*PROVISION, "up", *(host.target for host in made.hosts), "--framework", "numpy", "--yes"]
+        up = [*PROVISION, "up", *(host.target for host in made.hosts), "--framework", NUMPY, "--yes"]
         peak = peak_memory_mib(up, env)
     return Row(
         "peak memory of the controller, 8 hosts (PSS of its process tree)", f"{peak:.0f} MiB", "≤ 400 MiB", peak <= 400

@@ -172,7 +172,7 @@ def _current(state: EnvironmentState | None) -> Environment | None:
 
 
 def _environment(name: str, generation: int, path: str, script: str) -> Environment:
-    return Environment(name=name, generation=generation, path=path, activate=f"source {shlex.quote(script)}")
+    return Environment(name=name, generation=generation, path=path, activate=f". {shlex.quote(script)}")
 
 
 def _failure(what: str, why: str, hint: str, exit_code: int) -> Failure:

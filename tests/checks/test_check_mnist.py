@@ -174,6 +174,7 @@ def test_a_bad_folder_is_never_replaced_by_generated_digits(data: ModuleType, tm
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     return tmp_path / "cache" / "provision" / "mnist"
 
 
@@ -195,6 +196,13 @@ def test_a_good_cache(data: ModuleType, stand_in: Path, cache: Path) -> None:
     cache.parent.mkdir(parents=True)
     stand_in.rename(cache)
     assert data.find(None).note == f"MNIST from {cache}"
+
+
+def test_files_that_provision_brought_earlier(data: ModuleType, stand_in: Path, cache: Path, tmp_path: Path) -> None:
+    shipped = tmp_path / "data" / "provision" / "mnist"
+    shipped.parent.mkdir(parents=True)
+    stand_in.rename(shipped)
+    assert data.find(None).note == f"MNIST from {shipped}"
 
 
 class Silent(SimpleHTTPRequestHandler):

@@ -15,7 +15,9 @@ from harness.fleet import REPOSITORY, Fleet, Host
 pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.network]
 
 ENVS = "/home/me/.local/share/provision/envs"
-NUMPY = ("--framework", "numpy", "--yes")
+# releases that run on Debian 12's own Python: uv's would have to be downloaded
+NUMPY = ("--framework", "numpy==2.4.6", "--yes")
+JAX = ("--framework", "jax==0.10.2", "--yes")
 
 REPORT_KEYS = {"schema", "ok", "host", "environment", "changed", "steps", "checks", "smoke", "failures"}
 ENVIRONMENT_KEYS = {"name", "generation", "path", "activate"}
@@ -71,8 +73,7 @@ def test_failures_stay_with_their_host_and_say_which_they_were(fleet: Callable[.
     assert reports[good.target]["ok"]
     said = {host.name: reports[host.target]["failures"][0]["what"].lower() for host in (off, changed, refusing)}
     assert "refused" in said[off.name]
-    assert "host key" in said[changed.name]
-    assert "changed" in said[changed.name]
+    assert "another host key" in said[changed.name]
     assert "key" in said[refusing.name]
     assert "accept" in said[refusing.name] or "refuse" in said[refusing.name]
 
@@ -109,7 +110,7 @@ def test_a_second_run_that_will_not_wait_says_who_holds_the_lock(session_fleet: 
         report = up(made, host.target, "--name", "held", "--no-verify", "--with", "six", "--lock-timeout", "1", code=5)
         assert "another" in report["failures"][0]["what"]
     finally:
-        host.sh("pkill -f 'sleep 30' || true")
+        host.sh("pkill -x sleep || true")
         holder.wait(timeout=30)
 
 
@@ -118,7 +119,7 @@ def test_a_killed_run_leaves_the_environment_usable_and_the_next_one_finishes(fl
     host = made.hosts[0]
     up(made, host.target, "--no-verify")
     before = current(host)
-    argv = [sys.executable, "-m", "provision", "up", host.target, "--framework", "jax", "--no-verify", "--yes"]
+    argv = [sys.executable, "-m", "provision", "up", host.target, *JAX, "--no-verify"]
     process = subprocess.Popen(
         argv, env=made.environment(PYTHONPATH=str(REPOSITORY)), stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -130,7 +131,7 @@ def test_a_killed_run_leaves_the_environment_usable_and_the_next_one_finishes(fl
     process.wait()
     assert current(host) == before
     host.sh(f"{ENVS}/default/current/venv/bin/python -c 'import numpy'")
-    done = made.provision("up", host.target, "--framework", "jax", "--no-verify", "--yes", "--json")
+    done = made.provision("up", host.target, *JAX, "--no-verify", "--json")
     assert done.returncode == 0, done.stderr
     host.sh(f"{ENVS}/default/current/venv/bin/python -c 'import jax'")
     generations = host.sh(f"ls {ENVS}/default/generations").split()

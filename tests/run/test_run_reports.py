@@ -54,7 +54,7 @@ def test_an_installed_checked_and_activated_environment() -> None:
     assert report.changed == 3
     assert [step.id for step in report.steps] == ["lock", "made", "checked", "activated"]
     assert report.environment is not None
-    assert report.environment.activate == "source '/envs/de fault/current/activate'"
+    assert report.environment.activate == ". '/envs/de fault/current/activate'"
     assert report.smoke is not None
     assert (report.smoke.accuracy, report.smoke.dataset) == (0.981, "mnist")
     assert report.failures == ()
@@ -128,7 +128,7 @@ def test_a_rollback_a_removal_and_a_refusal() -> None:
     back = of("Roll back the environment", generation=1, path="/e", activate="/e/current/activate")
     report = reports.changed(LOCALHOST, state(2), "default", back, False)
     assert report.environment is not None
-    assert (report.environment.generation, report.environment.activate) == (1, "source /e/current/activate")
+    assert (report.environment.generation, report.environment.activate) == (1, ". /e/current/activate")
     removed = reports.changed(LOCALHOST, state(), "default", of("Remove the environment", removed=[1]), False)
     assert (removed.ok, removed.environment, removed.changed) == (True, None, 1)
     refused = replace(back, failure=Failure(what="generation 7 is not there"), status="failed", steps=())
