@@ -236,14 +236,15 @@ def _installs(host: Host) -> bool:
 
 
 def _local(made: Fleet) -> set[str]:
-    """Processes here that belong to this fleet's run."""
+    """Processes here that belong to this fleet's run: its home is in their environment."""
     found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            mine = str(made.folder).encode() in path.read_bytes()
+            line = path.with_name("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if str(made.folder) in line or "ansible" in line or "provision up" in line:
+        if mine:
             found.add(f"{path.parent.name} {line}")
     return found
 
