@@ -69,7 +69,8 @@ class Checks:
         return Answer(done.returncode, data, done.stderr)
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        return {**clean_environment(), "XDG_CACHE_HOME": str(self.cache), "XDG_DATA_HOME": str(self.cache), **(more or {})}
+        places = {"XDG_CACHE_HOME": str(self.cache), "XDG_DATA_HOME": str(self.cache)}
+        return {**clean_environment(), **places, **(more or {})}
 
 
 @pytest.fixture
