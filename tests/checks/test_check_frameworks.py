@@ -216,7 +216,7 @@ def trained(check_in: Any, framework: str, breakages: str) -> dict[str, dict[str
     command = [checks.python, str(HERE / "train_broken.py"), str(HERE.parents[1] / "checks"), breakages]
     done = subprocess.run(
         [*command, "--framework", framework, *less],
-        capture_output=True, text=True, env=checks.environment({"OPENBLAS_NUM_THREADS": "1"}),
+        capture_output=True, text=True, env=checks.environment({"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return {answer["breakage"]: answer for answer in map(json.loads, done.stdout.splitlines())}
