@@ -19,7 +19,7 @@ SMI_READINGS = (
 )  # fmt: skip
 
 # The words of nvidia-smi and of NVML's nvmlErrorString. Texts: facts collected from issue threads (CONTRIBUTING.md,
-# "Failure texts"), and NVML's own error strings.
+# "The readings"), and NVML's own error strings.
 FAILURES: tuple[tuple[str, DriverState], ...] = (
     (r"Driver/library version mismatch", "mismatch"),
     (r"couldn't communicate with the NVIDIA driver|Driver Not Loaded", "not_loaded"),
