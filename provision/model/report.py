@@ -49,6 +49,10 @@ class Environment:
     path: str
     activate: str
     """The one line that activates it."""
+    previous: int | None = None
+    """The generation that this run's switch put aside. None where it was the first, or nothing was switched."""
+    switched: bool = False
+    """Whether this run changed which generation is current."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from provision.errors import Interrupted, ProvisionError, VerificationFailed
@@ -41,8 +42,7 @@ def carried_out(target: Target, result: HostResult, before: Sequence[StepOutcome
     failures = [failure for failure in (_interrupted(target, result, unreaped), result.failure) if failure is not None]
     if not failures:
         failures += _failed_checks(target, result, checks)
-    environment = _current(target.state) if failures else _made(target, result)
-    return _report(target.host, environment=environment, steps=steps, checks=checks, failures=failures)
+    return _report(target.host, environment=_made(target, result), steps=steps, checks=checks, failures=failures)
 
 
 def changed(host: Host, state: EnvironmentState | None, name: str, result: HostResult, unreaped: bool) -> Report:
@@ -57,7 +57,7 @@ def changed(host: Host, state: EnvironmentState | None, name: str, result: HostR
     if failures:
         environment = _current(state)
     elif done.get("generation") is not None and done.get("activate"):
-        environment = _environment(name, int(done["generation"]), str(done["path"]), str(done["activate"]))
+        environment = _activated(name, done)
     elif state is not None and done.get("generation") is not None:
         environment = _current(state)
     return _report(host, environment=environment, steps=steps, failures=failures)
@@ -157,12 +157,23 @@ def _left(text: str, unreaped: bool) -> str:
 
 
 def _made(target: Target, result: HostResult) -> Environment | None:
-    """The environment after the run: what was made current, at once where nothing was to be verified."""
+    """The environment after the run: what was made current, at once where nothing was to be verified. Also after a
+    failure: an interrupt may come right after the switch."""
     for done in (_data(result, ACTIVATED), _data(result, MADE)):
         if done.get("activate"):
-            name = target.plan.request.name
-            return _environment(name, int(done["generation"]), str(done["path"]), str(done["activate"]))
+            return _activated(target.plan.request.name, done)
     return _current(target.state)
+
+
+def _activated(name: str, done: Mapping[str, Any]) -> Environment:
+    """The environment as a task that makes a generation current returned it. Its "changed" may be about more."""
+    generation, previous = int(done["generation"]), done.get("previous")
+    switched = "previous" in done and previous != generation
+    return replace(
+        _environment(name, generation, str(done["path"]), str(done["activate"])),
+        previous=int(previous) if switched and previous is not None else None,
+        switched=switched,
+    )
 
 
 def _current(state: EnvironmentState | None) -> Environment | None:

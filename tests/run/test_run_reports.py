@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from run_values import plan
 
 from provision.errors import Explanation, NoStackFits
+from provision.model.data import to_data
 from provision.model.environment import EnvironmentState, Generation
 from provision.model.host import LOCALHOST
 from provision.model.report import Failure, StepOutcome
@@ -67,6 +69,32 @@ def test_an_environment_that_was_made_current_at_once() -> None:
     assert (report.environment.generation, report.environment.path) == (2, "/envs/default")
     late = reports.carried_out(target(state()), result("cancelled", made=made), [])
     assert late.failures[0].why == "generation 2 of environment default had just been made current"
+    assert late.environment is not None
+    assert late.environment.generation == 2
+
+
+@pytest.mark.parametrize(
+    ("previous", "expected"), [(1, (True, 1)), (None, (True, None)), (2, (False, None))], ids=["next", "first", "same"]
+)
+def test_which_generation_was_put_aside(previous: int | None, expected: tuple[bool, int | None]) -> None:
+    done = {"generation": 2, "path": "/e", "activate": "/e/current/activate", "previous": previous, "changed": True}
+    made_only = {"generation": 2}
+    for data in ({"made": done}, {"made": made_only, "checked": {"checks": [GOOD]}, "activated": done}):
+        environment = reports.carried_out(target(state()), result(**data), []).environment
+        assert environment is not None
+        assert (environment.switched, environment.previous) == expected
+        assert list(to_data(environment))[-2:] == ["previous", "switched"]
+
+
+def test_nothing_was_switched_where_checks_failed_or_nothing_was_done() -> None:
+    failed = reports.carried_out(target(state()), result(made={"generation": 2}, checked={"checks": [BAD]}), [])
+    for report in (failed, reports.nothing_to_do(target(state()))):
+        assert report.environment is not None
+        assert (report.environment.generation, report.environment.switched, report.environment.previous) == (
+            1,
+            False,
+            None,
+        )
 
 
 def test_a_failed_check_keeps_the_generation_before() -> None:
@@ -125,10 +153,11 @@ def test_a_rollback_a_removal_and_a_refusal() -> None:
         step = StepOutcome(id="", title=task, status="changed", seconds=1)
         return HostResult(status="ok", steps=(step,), data={task: data}, failure=None)
 
-    back = of("Roll back the environment", generation=1, path="/e", activate="/e/current/activate")
+    back = of("Roll back the environment", generation=1, previous=2, path="/e", activate="/e/current/activate")
     report = reports.changed(LOCALHOST, state(2), "default", back, False)
     assert report.environment is not None
     assert (report.environment.generation, report.environment.activate) == (1, ". /e/current/activate")
+    assert (report.environment.switched, report.environment.previous) == (True, 2)
     removed = reports.changed(LOCALHOST, state(), "default", of("Remove the environment", removed=[1]), False)
     assert (removed.ok, removed.environment, removed.changed) == (True, None, 1)
     refused = replace(back, failure=Failure(what="generation 7 is not there"), status="failed", steps=())
