@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
-    from provision.cli.app import run
-
+    try:
+        from provision.cli.app import run
+    except KeyboardInterrupt:  # in the first tenth of a second
+        sys.exit(130)
     run()
 
 

@@ -9,6 +9,7 @@ import typer
 
 from provision import __version__
 from provision.cli import console, detect_command, env_command, plan_command, up_command, verify_command
+from provision.cli.interrupt import ends_the_program
 
 app = typer.Typer(
     name="provision",
@@ -39,4 +40,6 @@ for module in (detect_command, plan_command, up_command, verify_command, env_com
 
 def run() -> None:
     """Run the command line and leave the process with its exit code."""
-    sys.exit(console.guarded(lambda: app(prog_name="provision")))
+    ends_the_program()
+    console.prepare_streams()
+    sys.exit(console.guarded(lambda: app(prog_name="provision", standalone_mode=False)))

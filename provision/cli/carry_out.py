@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from provision.cli import console
+from provision.cli.interrupt import asking
 from provision.errors import Interrupted, ProvisionError, UsageError
 from provision.model.report import Report
 
@@ -39,13 +40,14 @@ def plan_and_run(
 ) -> None:
     """Look at the hosts, show each plan, ask, carry out, report, and leave with the exit code."""
     from provision.cli.interrupt import cancellable
+    from provision.cli.plan_command import show
     from provision.cli.planning import look
     from provision.run.ssh import ControlDir
 
     with cancellable() as cancel, ControlDir() as control_dir:
         planned = planning(look(hosts, control_dir, cancel))
         if settings.dry_run:
-            show_only(planned, settings.as_json)
+            show(planned, settings.as_json, after="\ndry run: nothing was changed")
             return
         planned = tuple(carried_out_now(each) for each in planned)
         stop_if_alone(planned, settings.as_json)
@@ -53,19 +55,6 @@ def plan_and_run(
         announce(targets, settings)
         reports = carry_out(targets, settings, cancel=cancel, control_dir=control_dir) if targets else ()
     conclude(in_order(planned, reports), settings.as_json)
-
-
-def show_only(planned: Sequence[Planned], as_json: bool) -> None:
-    """What `--dry-run` prints: the plans that a real run carries out."""
-    from provision.cli.plan_command import leave
-    from provision.render.plan import plan_data, plan_text
-
-    plans = [each.plan for each in planned if each.plan is not None]
-    if as_json and plans:
-        console.answer_json(console.one_or_many([plan_data(plan) for plan in plans]))
-    elif plans:
-        console.answer("\n".join(plan_text(plan) for plan in plans) + "\ndry run: nothing was changed")
-    leave(planned, silent=as_json and bool(plans))
 
 
 def stop_if_alone(planned: Sequence[Planned], as_json: bool) -> None:
@@ -127,7 +116,9 @@ def confirm(question: str, yes: bool) -> None:
             why="there is no terminal and --yes was not given",
             hint="add --yes, or --dry-run to see the plan only",
         )
-    if not typer.confirm(question, err=True):
+    with asking():
+        agreed = typer.confirm(question, err=True)
+    if not agreed:
         raise Interrupted(what="stopped", why="nothing was changed")
 
 
@@ -153,14 +144,26 @@ def execution_options(settings: Settings) -> Options:
     """The executor's options; asks for the sudo password where that was wanted."""
     from provision.run.execute import Options
 
-    password = typer.prompt("sudo password", hide_input=True, err=True) if settings.ask_become_pass else None
     return Options(
         verify=settings.verify,
         mnist=settings.data,
         lock_timeout_s=settings.lock_timeout_s,
         inventories=settings.inventory,
-        become_password=password,
+        become_password=become_password() if settings.ask_become_pass else None,
     )
+
+
+def become_password() -> str:
+    """The sudo password, typed unseen. Raises UsageError where nobody can type it."""
+    if not console.interactive():
+        raise UsageError(
+            what="the sudo password cannot be asked for",
+            why="there is no terminal",
+            hint="use a terminal, or a user who may sudo without a password",
+        )
+    with asking():
+        password: str = typer.prompt("sudo password", hide_input=True, err=True)
+    return password
 
 
 def in_order(planned: Sequence[Planned], reports: Sequence[Report]) -> tuple[Report, ...]:

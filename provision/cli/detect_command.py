@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,17 +47,20 @@ def detect(
     ] = None,
     as_json: Json = False,
 ) -> None:
+    from provision.cli.planning import found_data, leave
+
     looked = read(hosts, inventory, limit, source)
     if dump is not None:
         _dump(looked, dump)
-    found = [each for each in looked if each.facts is not None]
-    if as_json and found:
-        console.answer_json(console.one_or_many([each.facts for each in found]))
-    elif found:
+    if as_json:
+        console.answer_json(console.one_or_many([found_data(each, each.facts) for each in looked]))
+    else:
         from provision.render.facts import facts_text
 
-        console.answer("\n".join(facts_text(each.facts) for each in found if each.facts is not None))
-    raise_first(looked, silent=as_json and bool(found))
+        found = [facts_text(each.facts) for each in looked if each.facts is not None]
+        if found:
+            console.answer("\n".join(found))
+    leave(looked)
 
 
 def read(hosts: Hosts, inventory: Inventory, limit: Limit, source: From) -> tuple[Looked, ...]:
@@ -88,25 +92,24 @@ def read(hosts: Hosts, inventory: Inventory, limit: Limit, source: From) -> tupl
 
 
 def _dump(looked: tuple[Looked, ...], folder: Path) -> None:
+    """One folder, or for several hosts one in it for each."""
     from provision.detect.mask import masked
     from provision.run.dump import write_dump
 
+    taken: set[str] = set()
     for each in looked:
         if each.readings is not None:
-            target = folder if len(looked) == 1 else folder / each.host.name
+            target = folder if len(looked) == 1 else folder / _folder_name(each.host.name, taken)
             write_dump(target, masked(each.readings))
             console.story(f"wrote {target}")
 
 
-def raise_first(looked: tuple[Looked, ...], silent: bool) -> None:
-    """Leave with the first failure's exit code, each failure said once."""
-    from provision.cli.planning import alone
-
-    failures = [alone(each.failure, each.host, looked) for each in looked if each.failure is not None]
-    if not failures:
-        return
-    if silent or len(failures) > 1:
-        for failure in failures:
-            console.story(console.error_text(failure))
-        raise typer.Exit(failures[0].exit_code)
-    raise failures[0]
+def _folder_name(host: str, taken: set[str]) -> str:
+    """A plain name of its own: an inventory may call a host "../box"."""
+    plain = re.sub(r"[^A-Za-z0-9_.@-]", "_", host).lstrip(".") or "host"
+    name, number = plain, 1
+    while name in taken:
+        number += 1
+        name = f"{plain}_{number}"
+    taken.add(name)
+    return name

@@ -29,18 +29,19 @@ def register(app: typer.Typer) -> None:
 def list_environments(
     hosts: Hosts = None, inventory: Inventory = None, limit: Limit = None, as_json: Json = False
 ) -> None:
-    from provision.cli.detect_command import raise_first, read
+    from provision.cli.detect_command import read
+    from provision.cli.planning import found_data, leave
     from provision.render.environments import environments_data, environments_text
 
     looked = read(hosts, inventory, limit, None)
-    found = [each for each in looked if each.failure is None]
-    if as_json and found:
-        console.answer_json(
-            console.one_or_many([environments_data(each.host.name, each.environments) for each in found])
-        )
-    elif found:
-        console.answer("\n".join(environments_text(each.host.name, each.environments) for each in found))
-    raise_first(looked, silent=as_json and bool(found))
+    if as_json:
+        entries = [found_data(each, environments_data(each.host.name, each.environments)) for each in looked]
+        console.answer_json(console.one_or_many(entries))
+    else:
+        found = [environments_text(each.host.name, each.environments) for each in looked if each.failure is None]
+        if found:
+            console.answer("\n".join(found))
+    leave(looked)
 
 
 @commands.command(
@@ -52,7 +53,7 @@ def rollback(
     inventory: Inventory = None,
     limit: Limit = None,
     name: Name = "default",
-    to: Annotated[int | None, typer.Option(metavar="N", help="The generation to go back to.")] = None,
+    to: Annotated[int | None, typer.Option(min=1, metavar="N", help="The generation to go back to.")] = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -70,7 +71,7 @@ def remove(
     inventory: Inventory = None,
     limit: Limit = None,
     name: Name = "default",
-    generation: Annotated[int | None, typer.Option(metavar="N", help="Only this generation.")] = None,
+    generation: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only this generation.")] = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:

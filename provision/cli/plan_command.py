@@ -82,7 +82,6 @@ def plan(
     from provision.catalog.load import catalog
     from provision.cli.detect_command import read
     from provision.cli.planning import plans_for
-    from provision.render.plan import plan_data, plan_text
 
     request = request_from(
         catalog=catalog(), framework=framework, device=device, origin=origin, cpu=cpu, capabilities=capabilities,
@@ -93,11 +92,21 @@ def plan(
     plans = [each.plan for each in planned if each.plan is not None]
     if output is not None and plans:
         _save(output, plans)
-    if as_json and plans:
-        console.answer_json(console.one_or_many([plan_data(each) for each in plans]))
+    show(planned, as_json)
+
+
+def show(planned: Sequence[Planned], as_json: bool, after: str = "") -> None:
+    """The plans, each failure once, and the first one's exit code."""
+    from provision.cli.planning import found_data, leave
+    from provision.render.plan import plan_data, plan_text
+
+    plans = [each.plan for each in planned if each.plan is not None]
+    if as_json:
+        entries = [found_data(each, each.plan and plan_data(each.plan)) for each in planned]
+        console.answer_json(console.one_or_many(entries))
     elif plans:
-        console.answer("\n".join(plan_text(each) for each in plans))
-    leave(planned, silent=as_json and bool(plans))
+        console.answer("\n".join(plan_text(each) for each in plans) + after)
+    leave(planned)
 
 
 def _overridden(looked: Looked, driver_version: str | None, capability: str | None) -> Looked:
@@ -117,17 +126,3 @@ def _save(output: Path, plans: Sequence[object]) -> None:
 
     write_atomically(output, to_json(console.one_or_many(plans)))
     console.story(f"wrote {output}")
-
-
-def leave(planned: Sequence[Planned], silent: bool) -> None:
-    """Leave with the first failure's exit code, after each was said. ``silent``: stdout has its document already."""
-    from provision.cli.planning import alone, tell_failures
-
-    failures = [each for each in planned if each.failure is not None]
-    if not failures:
-        return
-    first = failures[0]
-    if first.failure is not None and len(planned) == 1 and not silent:
-        raise alone(first.failure, first.host, planned)
-    tell_failures(planned)
-    raise typer.Exit(first.failure.exit_code if first.failure else 1)

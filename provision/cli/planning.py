@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from provision.cli import console
 from provision.errors import HostError, Interrupted, ProvisionError
@@ -115,8 +117,17 @@ def alone(error: ProvisionError, host: Host, hosts: Sequence[object]) -> Provisi
     return replace(error, what=named)
 
 
-def tell_failures(planned: Sequence[Planned]) -> None:
-    """Say, on stderr, which hosts cannot be planned for and why."""
-    for each in planned:
-        if each.failure is not None:
-            console.story(console.error_text(alone(each.failure, each.host, planned)))
+def found_data(found: Looked | Planned, value: Any) -> Any:
+    """What was found on a host, or, in its place, why nothing was: `--json` has one entry for each host asked."""
+    if found.failure is None:
+        return value
+    return console.error_data(found.failure, host=found.host.name)
+
+
+def leave(found: Sequence[Looked | Planned]) -> None:
+    """Say each failure once, and leave with the first one's exit code."""
+    failures = [alone(each.failure, each.host, found) for each in found if each.failure is not None]
+    for failure in failures:
+        console.story(console.error_text(failure))
+    if failures:
+        raise typer.Exit(failures[0].exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from provision.model.report import CheckOutcome, Report, Smoke
+from provision.model.report import CheckOutcome, Environment, Report, Smoke
 
 MARK = {"pass": "ok  ", "fail": "FAIL", "skip": "skip"}
 
@@ -59,30 +59,28 @@ def smoke_line(smoke: Smoke) -> str:
 def _verdict(report: Report) -> list[str]:
     environment = report.environment
     if not report.ok:
-        kept = environment is not None and environment.generation is not None
-        return ["verdict: NOT proved", *([f"still active: {_named(report)}"] if kept else [])]
+        kept = [f"still active: {_named(environment)}"] if environment and environment.generation is not None else []
+        return ["verdict: NOT proved", *kept]
     proved = any(check.id.startswith("mnist") for check in report.checks)
     lines = [f"verdict: {'proved to work' if proved else 'in place; verification was left out'}"]
     lines.append("changed: nothing, it was as planned" if report.changed == 0 else f"changed: {report.changed}")
     if environment is not None:
-        lines += [f"environment: {_named(report)}", f"activate: {environment.activate}"]
-        if report.changed:
-            lines.append(f"undo: {_undo(report)}")
+        lines += [f"environment: {_named(environment)}", f"activate: {environment.activate}"]
+        if environment.switched:
+            lines.append(f"undo: {_undo(environment, report.host)}")
     return lines
 
 
-def _named(report: Report) -> str:
-    environment = report.environment
-    assert environment is not None  # noqa: S101  the callers looked
+def _named(environment: Environment) -> str:
     return f"{environment.name}, generation {environment.generation}, {environment.path}"
 
 
-def _undo(report: Report) -> str:
-    environment = report.environment
-    assert environment is not None  # noqa: S101  the callers looked
-    verb = "rollback" if (environment.generation or 0) > 1 else "remove"
-    host = "" if report.host == "localhost" else f" {report.host}"
-    return f"provision env {verb}{host} --name {environment.name}"
+def _undo(environment: Environment, on: str) -> str:
+    """Back to the generation that was current before this run, or away with the first one."""
+    host = "" if on == "localhost" else f" {on}"
+    if environment.previous is None:
+        return f"provision env remove{host} --name {environment.name}"
+    return f"provision env rollback{host} --name {environment.name} --to {environment.previous}"
 
 
 def _indented(text: str) -> list[str]:

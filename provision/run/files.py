@@ -11,9 +11,13 @@ from provision.errors import UsageError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write ``path`` through a temporary file beside it. Raises UsageError where the place cannot be written."""
+    """Write ``path`` through a temporary file beside it. A link stays a link, and what is no file (/dev/stdout) is
+    written to as it is. Raises UsageError where the place cannot be written."""
+    path = path.resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -22,6 +26,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        Path(name).chmod(0o644)
         Path(name).replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error

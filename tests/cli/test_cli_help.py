@@ -1,5 +1,6 @@
 """The commands tell what they do, with an example, and start without heavy imports."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,7 @@ def test_neither_help_nor_detect_imports_what_it_does_not_need(arguments):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_readme_is_whole():
+    assert not re.findall(r"@[A-Z0-9]+@", (ROOT / "README.md").read_text())

@@ -12,7 +12,14 @@ SMOKE = Smoke(
 REPORT = Report(
     ok=True,
     host="localhost",
-    environment=Environment(name="default", generation=2, path="/home/me/e", activate=". /home/me/e/current/activate"),
+    environment=Environment(
+        name="default",
+        generation=3,
+        path="/home/me/e",
+        activate=". /home/me/e/current/activate",
+        previous=1,
+        switched=True,
+    ),
     changed=1,
     steps=(),
     checks=(CheckOutcome(id="mnist:tensorflow", status="pass", what="trained on MNIST"),),
@@ -25,18 +32,23 @@ def test_a_proved_environment_says_how_to_activate_and_how_to_undo():
     text = report_text(REPORT)
     assert "verdict: proved to work" in text
     assert "activate: . /home/me/e/current/activate" in text
-    assert "undo: provision env rollback --name default" in text
+    assert "undo: provision env rollback --name default --to 1\n" in text
     assert "accuracy 98.12%" in text
     assert "31% of this box's own matrix product" in text
 
 
 def test_the_first_generation_is_undone_by_removing_the_environment():
-    first = replace(REPORT, environment=replace(REPORT.environment, generation=1))
-    assert "undo: provision env remove --name default" in report_text(first)
+    first = replace(REPORT, host="me@box", environment=replace(REPORT.environment, generation=1, previous=None))
+    assert "undo: provision env remove me@box --name default" in report_text(first)
+
+
+def test_where_no_generation_was_switched_there_is_nothing_to_undo():
+    brought = replace(REPORT, environment=replace(REPORT.environment, previous=None, switched=False))
+    assert "undo" not in report_text(brought)
 
 
 def test_nothing_changed_says_so_and_offers_no_undo():
-    text = report_text(replace(REPORT, changed=0))
+    text = report_text(replace(REPORT, changed=0, environment=replace(REPORT.environment, switched=False)))
     assert "changed: nothing, it was as planned" in text
     assert "undo" not in text
 
@@ -71,8 +83,8 @@ def test_the_fleet_table_names_failures_and_outliers():
 
 
 def test_a_rollback_says_which_generation_is_current_now():
-    assert change_text(replace(REPORT, changed=1)) == "localhost: default is now generation 2\n"
-    assert change_text(replace(REPORT, changed=0)) == "localhost: default is already generation 2\n"
+    assert change_text(replace(REPORT, changed=1)) == "localhost: default is now generation 3\n"
+    assert change_text(replace(REPORT, changed=0)) == "localhost: default is already generation 3\n"
 
 
 def test_a_removal_says_so():
