@@ -23,7 +23,7 @@ options:
     default: present
   plan: {description: "The plan as data, with its lock. Needed for V(present).", type: dict}
   name: {description: "The environment. Needed for every state but V(present).", type: str}
-  generation: {description: "Number of a generation; V(absent) takes 0 for all.", type: int}
+  generation: {description: "Number of a generation, from 1. Without it V(absent) removes all.", type: int}
   uv_version: {description: "Version of the uv program below DATA_HOME/provision/bin.", type: str}
   uv_environment: {description: "Environment variables for uv.", type: dict, default: {}}
   find_links: {description: "Folders with wheels below DATA_HOME/provision.", type: list, elements: str, default: []}

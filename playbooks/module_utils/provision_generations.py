@@ -178,14 +178,20 @@ def chosen(generations: Sequence[Found], number: int, name: str) -> Found:
 
     Raises Failure.
     """
+    match = numbered(generations, number, name)
+    if not match.complete:
+        what = f"generation {number} of environment {name} cannot be used"
+        raise Failure("no_generation", what, "it is half-made: its run was stopped", "run `provision up` again")
+    return match
+
+
+def numbered(generations: Sequence[Found], number: int, name: str) -> Found:
+    """Generation ``number``, half-made or not. Raises Failure where there is none."""
     match = next((one for one in generations if one.number == number), None)
     if match is None:
         have = ", ".join(str(one.number) for one in generations) or "none"
         what = f"environment {name} has no generation {number}"
         raise Failure("no_generation", what, f"there are: {have}", "see `provision env list`")
-    if not match.complete:
-        what = f"generation {number} of environment {name} cannot be used"
-        raise Failure("no_generation", what, "it is half-made: its run was stopped", "run `provision up` again")
     return match
 
 

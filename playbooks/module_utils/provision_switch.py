@@ -20,12 +20,25 @@ from ansible.module_utils.provision_progress import Progress
 
 def current(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> dict[str, Any]:
     """Generation ``params["generation"]`` is the one in use."""
-    return _switch(layout, params, progress, params["generation"], check_mode)
+    return _switch(layout, params, progress, _numbered(params), check_mode)
 
 
 def previous(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> dict[str, Any]:
     """The newest verified generation before the one in use is the one in use."""
     return _switch(layout, params, progress, None, check_mode)
+
+
+def _numbered(params: Mapping[str, Any]) -> int | None:
+    """The generation that is asked for; None where none is. 0 is a number that nothing has, and never "all"."""
+    number: int | None = params["generation"]
+    if number is not None and number < 1:
+        raise Failure(
+            "bad_input",
+            f"{number} is not the number of a generation",
+            "they are numbered from 1",
+            "see `provision env list`",
+        )
+    return number
 
 
 def _switch(
@@ -42,8 +55,11 @@ def _switch(
 
 
 def absent(layout: Layout, params: Mapping[str, Any], progress: Progress, check_mode: bool) -> dict[str, Any]:
-    """The environment, or one generation of it, is not there."""
-    name, number = params["name"], params["generation"] or None
+    """The environment, or one generation of it, goes.
+
+    Raises Failure for a generation that is not there: more likely a slip than a removal that is done already.
+    """
+    name, number = params["name"], _numbered(params)
     environment = layout.environment(name)
     answer: dict[str, Any] = {
         "name": name,
@@ -54,11 +70,11 @@ def absent(layout: Layout, params: Mapping[str, Any], progress: Progress, check_
     }
     if not check_mode:
         _finish_removals(layout)
-    if not environment.is_dir():
+    if number is None and not environment.is_dir():
         return answer
     if check_mode:
         going = _going(environment, name, number)
-        return {**answer, "changed": number is None or bool(going), "removed": [one.number for one in going]}
+        return {**answer, "changed": True, "removed": [one.number for one in going]}
     with locked(
         environment / "lock", name, owner(params), params["lock_timeout_s"], lambda who: progress.say(f"waiting: {who}")
     ):
@@ -74,11 +90,12 @@ def absent(layout: Layout, params: Mapping[str, Any], progress: Progress, check_
         else:
             for one in going:
                 remove_generation(one.path)
-        return {**answer, "changed": number is None or bool(removed), "removed": removed}
+        return {**answer, "changed": True, "removed": removed}
 
 
 def _going(environment: Path, name: str, number: int | None) -> Sequence[generations.Found]:
-    """What is to be removed. Raises Failure for the current generation alone, and for what a process runs from."""
+    """What is to be removed. Raises Failure for a generation that is not there, for the current one alone, and for
+    what a process runs from."""
     there = generations.all_found(environment)
     if number is not None and number == generations.current_number(environment):
         raise Failure(
@@ -87,7 +104,7 @@ def _going(environment: Path, name: str, number: int | None) -> Sequence[generat
             "removing it would leave the environment without a working generation",
             "roll back first (`provision env rollback`), or remove the whole environment",
         )
-    going = there if number is None else [one for one in there if one.number == number]
+    going = there if number is None else [generations.numbered(there, number, name)]
     for one in going:
         users = generations.users_of(one.path)
         if users:

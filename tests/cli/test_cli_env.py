@@ -46,7 +46,7 @@ def test_a_generation_that_is_not_there(made, words):
     done = provision(made, *words, "99", "--yes")
     assert done.returncode == 5
     assert "environment default has no generation 99" in done.stderr
-    assert "there are: 1, 2" in done.stderr
+    assert "there are: 1, 2" in done.stdout
     assert kept(made) == (["1", "2"], "generations/2")
 
 

@@ -92,6 +92,11 @@ def test_a_check_that_fails_leaves_the_previous_generation_current(site: Site, d
     assert site.play("environments.yml", {"one": {**site.variables({}), **change}}) == 2
     assert site.result("Remove the environment")["kind"] == "refused"
 
+    for action, task in (("remove", "Remove the environment"), ("rollback", "Roll back the environment")):
+        change = {"provision_change": {"action": action, "name": "default", "generation": 0}}
+        assert site.play("environments.yml", {"one": {**site.variables({}), **change}}) == 2
+        assert site.result(task)["what"] == "0 is not the number of a generation"
+
     change = {"provision_change": {"action": "remove", "name": "default", "generation": None}}
     assert site.play("environments.yml", {"one": {**site.variables({}), **change}}) == 0
     assert site.result("Remove the environment")["removed"] == [1, 2]

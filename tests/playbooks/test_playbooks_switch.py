@@ -90,7 +90,28 @@ def test_removing_one_generation(three: Target) -> None:
     result = three.switch("absent", generation=2)
     assert (result["changed"], result["removed"], result["generation"]) == (True, [2], 2)
     assert three.numbers() == [1, 3]
-    assert three.switch("absent", generation=2)["changed"] is False
+    (three.generation(1) / "state.json").unlink()
+    assert three.switch("absent", generation=1)["removed"] == [1], "half-made ones can be removed"
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_removing_a_generation_that_is_not_there_removes_nothing(three: Target, check_mode: bool) -> None:
+    stop = failure(lambda: three.switch("absent", check_mode, generation=9))
+    assert (stop.kind, stop.what) == ("no_generation", "environment default has no generation 9")
+    assert stop.why == "there are: 1, 2, 3"
+    stop = failure(lambda: three.switch("absent", check_mode, name="nosuch", generation=1))
+    assert stop.kind == "no_generation"
+    assert three.numbers() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("state", ["absent", "current"])
+@pytest.mark.parametrize("number", [0, -1])
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_numbers_below_one_are_nothing_else(three: Target, state: str, number: int, check_mode: bool) -> None:
+    stop = failure(lambda: three.switch(state, check_mode, generation=number))
+    assert (stop.kind, stop.what) == ("bad_input", f"{number} is not the number of a generation")
+    assert stop.why == "they are numbered from 1"
+    assert (three.numbers(), current(three)) == ([1, 2, 3], "generations/3")
 
 
 def test_the_current_generation_stays(three: Target) -> None:
