@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from provision.model.data import from_data
 from provision.model.plan import SCHEMA, Plan
 
 REMAKE = "make it again: provision plan -o plan.json"
+SHOWN = 3
+"""Mistakes that are named at once."""
 
 
 def read_plans(file: Path) -> tuple[Plan, ...]:
@@ -36,10 +40,94 @@ def _plan(file: Path, data: Any) -> Plan:
             hint=REMAKE,
         )
     try:
-        return from_data(Plan, data)
+        plan = from_data(Plan, data)
     except ValueError as error:
-        first = str(error).splitlines()
-        raise UsageError(what=f"{file} is not a saved plan", why="\n".join(first[:3]), hint=REMAKE) from error
+        raise UsageError(what=f"{file} is not a saved plan", why=_said(error), hint=REMAKE) from error
+    for check in CHECKS:
+        problem = check(plan)
+        if problem:
+            raise UsageError(what=f"{file} has a plan that cannot be carried out", why=problem, hint=REMAKE)
+    return _believed(plan)
+
+
+def _said(error: ValueError) -> str:
+    """Where each of the first mistakes is, and what it is: "stack[0].version: Field required"."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "\n".join(f"{_place(each['loc'])}: {_mistake(each)}" for each in found[:SHOWN])
+
+
+def _place(location: Sequence[int | str]) -> str:
+    words = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return words.lstrip(".") or "the whole"
+
+
+def _mistake(error: Any) -> str:
+    return "a JSON object belongs there" if error["type"] == "dataclass_type" else str(error["msg"])
+
+
+def _believed(plan: Plan) -> Plan:
+    """The plan with what follows from the rest of it worked out anew: people edit saved plans.
+
+    A lock that was made for other content is left out; versions are then resolved again.
+    """
+    from provision.resolve.plan import fingerprint
+    from provision.resolve.steps import with_availability
+
+    found = fingerprint(plan)
+    lock = plan.lock if found == plan.fingerprint else None
+    return replace(plan, fingerprint=found, lock=lock, steps=with_availability(plan.steps))
+
+
+def _stack(plan: Plan) -> str:
+    return "" if plan.stack else "stack: it is empty, so there is nothing to install"
+
+
+def _glibc(plan: Plan) -> str:
+    if plan.glibc is None or re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,5})+", plan.glibc):
+        return ""
+    return f"glibc: {plan.glibc!r} is not a version such as 2.36"
+
+
+def _frameworks(plan: Plan) -> str:
+    from provision.catalog.load import catalog
+
+    known = catalog().frameworks
+    wanted = [(f"stack[{number}].framework", each.framework) for number, each in enumerate(plan.stack)]
+    wanted += [
+        (f"request.frameworks[{number}].framework", each.framework)
+        for number, each in enumerate(plan.request.frameworks)
+    ]
+    bad = [f"{place}: {name!r} is none of {', '.join(known)}" for place, name in wanted if name not in known]
+    return "\n".join(bad[:SHOWN])
+
+
+def _name(plan: Plan) -> str:
+    return _as_option("request.name", name=plan.request.name)
+
+
+def _pythons(plan: Plan) -> str:
+    wanted = ((f"stack[{number}].python", each.python) for number, each in enumerate(plan.stack))
+    return "\n".join(filter(None, (_as_option(place, python=python) for place, python in wanted)))
+
+
+def _as_option(place: str, **option: str) -> str:
+    """What the command line says to the same value."""
+    from provision.catalog.load import catalog
+    from provision.resolve.request import parse_request
+
+    try:
+        parse_request(catalog=catalog(), **option)  # type: ignore[arg-type]
+    except UsageError as error:
+        return f"{place}: {error.what}: {error.why}"
+    return ""
+
+
+CHECKS: tuple[Callable[[Plan], str], ...] = (_stack, _glibc, _frameworks, _name, _pythons)
+"""What is wrong with a plan, where it is and in which words; nothing where it is right."""
 
 
 def plans_by_host(plans: Sequence[Plan], looked: Sequence[Looked]) -> tuple[Planned, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from provision.model.facts import Facts
 from provision.model.plan import Stack, Step
 from provision.model.request import Request
@@ -20,6 +23,8 @@ DRIVER_PACKAGES = {
     ("rhel", "open"): "nvidia-open of branch {branch}, NVIDIA's repository",
 }
 """By distribution and module (facts/install_nvidia.md, section 2)."""
+CARRIED_OUT = frozenset({"python", "environment", "verification"})
+"""Ids of the steps that a role carries out; `up` stops before any other."""
 FAMILIES = {"rocky": "rhel", "almalinux": "rhel", "centos": "rhel", "fedora": "rhel", "linuxmint": "ubuntu"}
 
 
@@ -33,7 +38,12 @@ def steps(solution: Solution, stack: tuple[Stack, ...], facts: Facts, request: R
         _environment(stack, request),
         _verification(stack, request),
     )
-    return tuple(step for step in found if step is not None)
+    return with_availability(step for step in found if step is not None)
+
+
+def with_availability(found: Iterable[Step]) -> tuple[Step, ...]:
+    """The same steps, each available where CARRIED_OUT has its id, whatever it said before."""
+    return tuple(replace(step, available=step.id in CARRIED_OUT) for step in found)
 
 
 def _driver(solution: Solution, facts: Facts) -> Step | None:
@@ -58,7 +68,6 @@ def _driver(solution: Solution, facts: Facts) -> Step | None:
         title=f"{verb} NVIDIA driver {driver.version} ({driver.module} module)",
         needs_root=True,
         changes=tuple(changes),
-        available=False,
     )
 
 
@@ -90,7 +99,6 @@ def _toolkit(step: str, name: str, solution: Solution, facts: Facts) -> Step | N
         else f"Install {name} {needed}, which the source build needs",
         needs_root=True,
         changes=(place,),
-        available=False,
     )
 
 
@@ -115,7 +123,6 @@ def _source_build(solution: Solution, stack: tuple[Stack, ...]) -> Step | None:
         title=f"Build {names} from source",
         needs_root=False,
         changes=tuple(line for candidate, made in built for line in build_lines(candidate, made)),
-        available=False,
     )
 
 
