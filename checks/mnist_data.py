@@ -96,13 +96,17 @@ def find(folder: Path | None, download: bool = False, synthetic_only: bool = Fal
 
 def shipped_folder() -> Path:
     """Where `provision --data` put the user's files the last time it verified this host."""
-    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "provision" / "mnist"
+    return home("XDG_DATA_HOME", "~/.local/share") / "provision" / "mnist"
 
 
 def cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "provision" / "mnist"
+    return home("XDG_CACHE_HOME", "~/.cache") / "provision" / "mnist"
+
+
+def home(variable: str, default: str) -> Path:
+    """A base folder of the XDG specification, which has relative ones ignored."""
+    named = Path(os.environ.get(variable, ""))
+    return named if named.is_absolute() else Path(default).expanduser()
 
 
 # --- real MNIST ------------------------------------------------------------------------------------------------------
@@ -126,12 +130,13 @@ def from_contents(contents: list[bytes]) -> Digits:
 
 
 def path_of(folder: Path, name: str) -> Path:
-    # some mirrors write a dot: train-images.idx3-ubyte
-    for candidate in (name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz"):
+    dotted = name.replace("-idx", ".idx")  # some mirrors write a dot
+    for candidate in (name, f"{name}.gz", dotted, f"{dotted}.gz"):
         if (folder / candidate).is_file():
             return folder / candidate
+    why = f"looked for {name}, {name}.gz, {dotted} and {dotted}.gz" if folder.is_dir() else f"{folder} is not a folder"
     hint = "the folder must hold " + ", ".join(row[0] for row in FILES) + ", each as it is or as .gz"
-    raise BadData(f"{folder} has no {name}", "" if folder.is_dir() else f"{folder} is not a folder", hint)
+    raise BadData(f"{folder} has no {name}", why, hint)
 
 
 def content(path: Path, row: tuple[str, int, int, str]) -> bytes:
@@ -139,7 +144,7 @@ def content(path: Path, row: tuple[str, int, int, str]) -> bytes:
     try:
         packed = path.read_bytes()
     except OSError as error:
-        raise BadData(f"{path} cannot be read", str(error.strerror)) from error
+        raise BadData(f"{path} cannot be read", str(error.strerror), "make it readable: chmod +r") from error
     return checked(packed, str(path), row)
 
 

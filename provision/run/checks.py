@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from provision import assets
-from provision.errors import UsageError
+from provision.errors import Explanation, UsageError
 from provision.model.plan import Plan, Stack
 
 MEMORY_MIB = {"numpy": 512}
@@ -20,7 +24,6 @@ DISK_MIB = 64
 MNIST_TIMEOUT_S = 1800
 DATA = "{data}"
 """Stands for the folder on the target where the MNIST files are put."""
-MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,21 +86,52 @@ def check_data(checks: Sequence[Check]) -> list[dict[str, Any]]:
 
 
 def mnist_files(folder: Path | None) -> tuple[Path, ...]:
-    """The four files in ``folder``, unpacked or not; none where there is no folder. Their sums are checked where they
-    are used. Raises UsageError where one is missing."""
-    return () if folder is None else tuple(_mnist_file(folder, name) for name in MNIST_FILES)
+    """The four files in ``folder``, unpacked or not; none where there is no folder.
+
+    Raises UsageError where one is missing or its content is not MNIST's: on a host it would take the place of a good
+    one. Files that did not change are not read twice.
+    """
+    if folder is None:
+        return ()
+    data = _mnist_data()
+    return tuple(_mnist_file(data, folder, row) for row in data.FILES)
 
 
-def _mnist_file(folder: Path, name: str) -> Path:
-    dotted = name.replace("-idx", ".idx")
-    for candidate in (name, f"{name}.gz", dotted, f"{dotted}.gz"):
-        if (folder / candidate).is_file():
-            return (folder / candidate).resolve()
-    raise UsageError(
-        what=f"{folder} has no {name}",
-        why=f"looked for {name}, {name}.gz, {dotted} and {dotted}.gz",
-        hint=f"the folder must hold {', '.join(MNIST_FILES)}, each as it is or as .gz",
-    )
+def _mnist_file(data: ModuleType, folder: Path, row: tuple[str, int, int, str]) -> Path:
+    try:
+        path: Path = data.path_of(folder, row[0])
+    except data.BadData as error:
+        raise UsageError(what=error.what, why=error.why, hint=error.hint) from None
+    seen = path.stat()
+    problem = _problem(path, row, (seen.st_ino, seen.st_size, seen.st_mtime_ns))
+    if problem is not None:
+        raise UsageError(what=problem.what, why=problem.why, hint=problem.hint)
+    return path.resolve()
+
+
+@lru_cache
+def _problem(path: Path, row: tuple[str, int, int, str], _seen: tuple[int, ...]) -> Explanation | None:
+    """What is wrong with a file, if anything. ``_seen`` is another one for a file that was changed."""
+    data = _mnist_data()
+    try:
+        data.content(path, row)
+    except data.BadData as error:
+        return Explanation(what=error.what, why=error.why, hint=error.hint)
+    return None
+
+
+@lru_cache
+def _mnist_data() -> ModuleType:
+    """checks/mnist_data.py, which stands alone on a host: what MNIST is, is said there only."""
+    name = "provision_checks_mnist_data"
+    path = assets.folder("checks") / "mnist_data.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # its dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
 
 
 def needed_flags(plan: Plan) -> dict[str, tuple[str, ...]]:

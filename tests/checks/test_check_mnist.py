@@ -198,6 +198,14 @@ def test_a_good_cache(data: ModuleType, stand_in: Path, cache: Path) -> None:
     assert data.find(None).note == f"MNIST from {cache}"
 
 
+def test_a_relative_xdg_folder_is_ignored(data: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    monkeypatch.setenv("XDG_DATA_HOME", "./data")
+    assert data.cache_folder() == tmp_path / ".cache" / "provision" / "mnist"
+    assert data.shipped_folder() == tmp_path / ".local" / "share" / "provision" / "mnist"
+
+
 def test_files_that_provision_brought_earlier(data: ModuleType, stand_in: Path, cache: Path, tmp_path: Path) -> None:
     shipped = tmp_path / "data" / "provision" / "mnist"
     shipped.parent.mkdir(parents=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import gzip
+import hashlib
+import struct
 from pathlib import Path
 
 import pytest
@@ -64,18 +67,85 @@ def test_every_option_exists_in_its_script() -> None:
     assert {"mnist_data.py"} <= files.keys()
 
 
-def test_mnist_files_in_each_spelling(tmp_path: Path) -> None:
-    names = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz", "t10k-images.idx3-ubyte"]
-    for name in [*names, "t10k-labels.idx1-ubyte.gz"]:
-        (tmp_path / name).touch()
-    assert [path.name for path in checks.mnist_files(tmp_path)] == [*names, "t10k-labels.idx1-ubyte.gz"]
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
+
+
+def form(name: str, samples: int) -> bytes:
+    """A file of the right form for ``name``, with no ink in it."""
+    if "images" in name:
+        return struct.pack(">IIII", 2051, samples, 28, 28) + bytes(samples * 784)
+    return struct.pack(">II", 2049, samples) + bytes(samples)
+
+
+@pytest.fixture
+def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with four files of MNIST's form; their sums stand for MNIST's."""
+    folder, rows = tmp_path / "digits", []
+    folder.mkdir()
+    module = checks._mnist_data()
+    for name, magic, samples, _ in module.FILES:
+        content = form(name, samples)
+        (folder / name).write_bytes(content)
+        rows.append((name, magic, samples, hashlib.sha256(content).hexdigest()))
+    monkeypatch.setattr(module, "FILES", tuple(rows))
+    return folder
+
+
+def test_mnist_files_in_each_spelling(digits: Path) -> None:
+    spellings = [NAMES[0], f"{NAMES[1]}.gz", NAMES[2].replace("-idx", ".idx"), f"{NAMES[3].replace('-idx', '.idx')}.gz"]
+    for name, spelling in zip(NAMES, spellings, strict=True):
+        content = (digits / name).read_bytes()
+        (digits / name).unlink()
+        (digits / spelling).write_bytes(gzip.compress(content, 1) if spelling.endswith(".gz") else content)
+    assert checks.mnist_files(digits) == tuple(digits.resolve() / spelling for spelling in spellings)
     assert checks.mnist_files(None) == ()
 
 
-def test_a_missing_mnist_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "train-images-idx3-ubyte").touch()
+def test_a_missing_mnist_file_is_named(digits: Path) -> None:
+    (digits / NAMES[1]).unlink()
     with pytest.raises(UsageError) as caught:
-        checks.mnist_files(tmp_path)
-    assert caught.value.what == f"{tmp_path} has no train-labels-idx1-ubyte"
+        checks.mnist_files(digits)
+    assert caught.value.what == f"{digits} has no train-labels-idx1-ubyte"
     assert "train-labels.idx1-ubyte.gz" in caught.value.why
     assert "t10k-labels-idx1-ubyte" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "why"),
+    [
+        (form(NAMES[1], 60_000)[:500], "{} is truncated", "it has 500 bytes of 60008"),
+        (form(NAMES[2], 100), "{} is swapped with another file", "it holds images, and labels belong there"),
+        (form(NAMES[3], 10_000), "{} is swapped with another file, or not MNIST", "it holds 10000 samples, and 60000"),
+        (form(NAMES[1], 60_000)[:-1] + b"1", "{} has the form of MNIST and another content", "sha256 of its content"),
+        (b"<!DOCTYPE html>", "{} is not an IDX file", "it starts with 3c21444f"),
+    ],
+)
+def test_files_that_are_not_mnist_stay_here(
+    digits: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, what: str, why: str
+) -> None:
+    (digits / NAMES[1]).write_bytes(content)
+    monkeypatch.chdir(digits.parent)
+    for _ in range(2):  # remembered or not
+        with pytest.raises(UsageError) as caught:
+            checks.mnist_files(Path("digits"))
+        assert caught.value.what == what.format(f"digits/{NAMES[1]}")
+        assert why in caught.value.why
+        assert caught.value.hint
+
+
+def test_a_file_is_read_again_once_it_was_changed(digits: Path) -> None:
+    path = digits / NAMES[3]
+    assert checks.mnist_files(digits)
+    read = checks._problem.cache_info().misses
+    assert checks.mnist_files(digits)
+    assert checks._problem.cache_info().misses == read
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UsageError, match="truncated"):
+        checks.mnist_files(digits)
+
+
+def test_real_mnist_is_accepted() -> None:
+    if not SHARED.is_dir():
+        pytest.skip("no shared/data/mnist beside the checkout")
+    assert [path.name for path in checks.mnist_files(SHARED)] == [f"{name}.gz" for name in NAMES]
