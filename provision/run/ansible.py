@@ -67,10 +67,10 @@ def play(
     run = _Run(hosts, on_event, cancel, run_id or new_run_id())
     with play_files.private_folder() as folder:
         names = play_files.aliases(hosts)
-        common = {"provision_run_id": run.id}
-        data = play_files.inventory(hosts, variables, names, common)
-        inventory = play_files.write_private(folder / "inventory.json", data)
-        extra = play_files.write_private(folder / "extra.json", {**(secrets or {}), **play_files.own_variables()})
+        given = play_files.given(hosts, variables, names, {"provision_run_id": run.id})
+        inventory = play_files.write_private(folder / "inventory.json", play_files.inventory(hosts, names))
+        own = {**given, **(secrets or {}), **play_files.own_variables()}
+        extra = play_files.write_private(folder / "extra.json", own)
         run.go(
             folder,
             control_dir,

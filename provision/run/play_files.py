@@ -16,6 +16,9 @@ from provision.model.host import Host
 
 GROUP = "provision_targets"
 PREFIX = "provision-"
+BY_HOST = "provision_by_host"
+LEFT_OUT: Mapping[str, Any] = {"provision_uv_sha256": "", "provision_wheels": (), "provision_uv_environment": {}}
+"""What playbooks/site.yml takes and a run that only verifies has not: an inventory must not set it either."""
 SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CRED", re.IGNORECASE)
 """Names of variables that hold secrets as a rule. Ansible's own (ANSIBLE_VAULT_PASSWORD_FILE …) are settings."""
 SSH_ARGS = "-o ControlMaster=auto -o ControlPersist=60s -o StrictHostKeyChecking=yes"
@@ -76,22 +79,35 @@ def aliases(hosts: Sequence[Host]) -> dict[str, str]:
     return given
 
 
-def inventory(
+def inventory(hosts: Sequence[Host], names: Mapping[str, str]) -> dict[str, Any]:
+    """Our group of hosts and how to reach them, as Ansible's YAML inventory has it. The user's own inventory says the
+    rest about them; what we tell the playbook is in `given`."""
+    return {GROUP: {"hosts": {names[host.name]: _connection(host) for host in hosts}}}
+
+
+def given(
     hosts: Sequence[Host],
     variables: Mapping[str, Mapping[str, Any]],
     names: Mapping[str, str],
     common: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Our group of hosts, as Ansible's YAML inventory has it. The user's own inventory says the rest about them.
+    """What the playbook is told, as extra variables: only they beat every inventory and its host_vars folders.
 
-    Variables with the same value on every host are written once, for the group: check scripts are long.
+    Extra variables are the same for all hosts: one whose value differs is a template that looks up the host's. The
+    others are written once: check scripts are long.
     """
-    shared = _shared([variables.get(host.name, {}) for host in hosts])
-    members = {}
-    for host in hosts:
-        own = {name: value for name, value in variables.get(host.name, {}).items() if name not in shared}
-        members[names[host.name]] = {**_connection(host), **_untemplated(own)}
-    return {GROUP: {"hosts": members, "vars": {**_untemplated(shared), **common}}}
+    each = {names[host.name]: {**LEFT_OUT, **variables.get(host.name, {})} for host in hosts}
+    shared = _shared(list(each.values()))
+    own = {
+        alias: {name: value for name, value in values.items() if name not in shared} for alias, values in each.items()
+    }
+    differing = sorted({name for values in own.values() for name in values})
+    return {
+        BY_HOST: _untemplated(own),
+        **{name: f"{{{{ {BY_HOST}[inventory_hostname].{name} }}}}" for name in differing},
+        **_untemplated(shared),
+        **common,
+    }
 
 
 def _shared(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,14 @@ from sshd import SSHD, Sshd
 
 from provision.run.ssh import ControlDir
 
+PLAY = """
+- name: Test
+  hosts: provision_targets
+  gather_facts: false
+  environment: {PROVISION_RUN: "{{ provision_run_id }}"}
+  tasks:
+"""
+
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Callable[..., Sshd]]:
@@ -33,3 +41,22 @@ def sshd(tmp_path: Path) -> Iterator[Callable[..., Sshd]]:
 def control_dir() -> Iterator[str]:
     with ControlDir() as folder:
         yield folder
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where private folders of these tests are made."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Callable[[str], Path]:
+    def write(tasks: str) -> Path:
+        path = tmp_path / "book.yml"
+        path.write_text(PLAY + tasks)
+        return path
+
+    return write

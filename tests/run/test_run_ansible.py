@@ -19,33 +19,6 @@ from provision.run import ansible, play_files
 from provision.run.play_events import HostResult
 from provision.run.reap import reap_here
 
-PLAY = """
-- name: Test
-  hosts: provision_targets
-  gather_facts: false
-  environment: {PROVISION_RUN: "{{ provision_run_id }}"}
-  tasks:
-"""
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where private folders of these tests are made."""
-    folder = tmp_path / "runtime"
-    folder.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def book(tmp_path: Path) -> Callable[[str], Path]:
-    def write(tasks: str) -> Path:
-        path = tmp_path / "book.yml"
-        path.write_text(PLAY + tasks)
-        return path
-
-    return write
-
 
 def run(
     playbook: Path,
@@ -296,34 +269,26 @@ def test_names_that_are_not_plain_get_a_plain_one() -> None:
     }
 
 
-def test_what_every_host_shares_is_written_once() -> None:
-    hosts = [
-        Host(name="a", connection="ssh", address="10.0.0.1", port=2222, user="me"),
-        Host(name="b", connection="ssh"),
-    ]
-    variables = {"a": {"same": "{{ text }}", "own": 1}, "b": {"same": "{{ text }}", "own": 2}}
-    data = play_files.inventory(hosts, variables, {"a": "a", "b": "b"}, {"provision_run_id": "r1"})
-    group = data["provision_targets"]
-    assert group["vars"] == {"same": {"__ansible_unsafe": "{{ text }}"}, "provision_run_id": "r1"}
-    assert group["hosts"]["a"] == {
+def test_how_a_host_is_reached_is_in_our_inventory() -> None:
+    host = Host(name="a", connection="ssh", address="10.0.0.1", port=2222, user="me")
+    assert play_files.inventory([host], {"a": "a"})["provision_targets"]["hosts"]["a"] == {
         "ansible_connection": "ssh",
         "ansible_host": "10.0.0.1",
         "ansible_port": 2222,
         "ansible_user": "me",
         "ansible_python_interpreter": "auto_silent",
-        "own": 1,
     }
 
 
 def test_what_the_inventory_says_about_a_connection_stands() -> None:
     host = Host(name="a", connection="ssh", address="10.0.0.1", variables={"ansible_host": "{{ base }}.1"})
-    data = play_files.inventory([host], {}, {"a": "a"}, {})
+    data = play_files.inventory([host], {"a": "a"})
     assert "ansible_host" not in data["provision_targets"]["hosts"]["a"]
 
 
 def test_host_keys_are_checked_whatever_the_inventory_says(tmp_path: Path) -> None:
     lax = Host(name="a", connection="ssh", variables={"ansible_ssh_args": "-C -o StrictHostKeyChecking=no"})
-    variables = play_files.inventory([lax], {}, {"a": "a"}, {})["provision_targets"]["hosts"]["a"]
+    variables = play_files.inventory([lax], {"a": "a"})["provision_targets"]["hosts"]["a"]
     assert variables["ansible_ssh_args"].endswith("-o StrictHostKeyChecking=yes -C -o StrictHostKeyChecking=no")
     assert play_files.settings(tmp_path, "/cp", {})["ANSIBLE_HOST_KEY_CHECKING"] == "True"
     assert play_files.own_variables() == {"ansible_host_key_checking": True, "ansible_ssh_host_key_checking": True}
