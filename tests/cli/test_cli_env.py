@@ -29,7 +29,9 @@ def provision(environment, *arguments):
 
 
 def kept(environment):
-    return sorted(path.name for path in (environment / "generations").iterdir()), os.readlink(environment / "current")
+    return sorted(path.name for path in (environment / "generations").iterdir()), str(
+        (environment / "current").readlink()
+    )
 
 
 @pytest.mark.parametrize("number", ["0", "-1"])
