@@ -37,8 +37,9 @@ folders: {description: "Their folders below DATA_HOME/provision.", type: list, e
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.provision_failure import Failure, os_failure  # noqa: E402
+from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure  # noqa: E402
 from ansible.module_utils.provision_layout import target_layout  # noqa: E402
+from ansible.module_utils.provision_process import stoppable  # noqa: E402
 from ansible.module_utils.provision_shipping import ship  # noqa: E402
 
 FILE = {
@@ -57,11 +58,17 @@ ARGUMENTS = {"files": {"type": "list", "elements": "dict", "required": True, "op
 def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        result = ship(target_layout(), module.params["files"], module.check_mode)
+        with stoppable():
+            result = ship(target_layout(), module.params["files"], module.check_mode)
     except Failure as failure:
         module.fail_json(invocation={}, **failure.result())
     except OSError as error:
         module.fail_json(invocation={}, **os_failure(error, "put a file in its place").result())
+    except Interrupted as stop:
+        failure = Failure(
+            "interrupted", "stopped while putting a file in its place", str(stop), "run the command again"
+        )
+        module.fail_json(invocation={}, **failure.result())
     module.exit_json(invocation={}, **result)
 
 
