@@ -131,9 +131,12 @@ def from_contents(contents: list[bytes]) -> Digits:
 
 def path_of(folder: Path, name: str) -> Path:
     dotted = name.replace("-idx", ".idx")  # some mirrors write a dot
-    for candidate in (name, f"{name}.gz", dotted, f"{dotted}.gz"):
-        if (folder / candidate).is_file():
-            return folder / candidate
+    try:
+        for candidate in (name, f"{name}.gz", dotted, f"{dotted}.gz"):
+            if (folder / candidate).is_file():
+                return folder / candidate
+    except OSError as error:
+        raise BadData(f"{folder} cannot be read", str(error.strerror), "make it readable: chmod +rx") from error
     why = f"looked for {name}, {name}.gz, {dotted} and {dotted}.gz" if folder.is_dir() else f"{folder} is not a folder"
     hint = "the folder must hold " + ", ".join(row[0] for row in FILES) + ", each as it is or as .gz"
     raise BadData(f"{folder} has no {name}", why, hint)

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from provision.errors import Interrupted, ProvisionError, StepFailed
+from provision.errors import Interrupted, ProvisionError, StepFailed, UsageError
 from provision.model.plan import Plan
-from provision.run.command import CANCELLED
+from provision.run.command import CANCELLED, Completed
+from provision.run.files import write_atomically
 from provision.run.uv import cache_folder, run_uv, settings, sha256, version
 
 CACHE_SCHEMA = 1
@@ -38,11 +39,23 @@ MIRROR_HINT = (
     "check the network and its proxy; a mirror: --index URL or UV_DEFAULT_INDEX=URL;\n"
     "no network at all: put the wheels into a folder and give --find-links FOLDER"
 )
+CACHE_VARIABLES = "UV_CACHE_DIR=FOLDER (uv's cache alone) or XDG_CACHE_HOME=FOLDER (every program's)"
+UNKNOWN_HINT = "uv's words above say what it did not like; `provision plan` shows what it was asked for"
 FAILURES: tuple[tuple[str, str, str], ...] = (
     (
         r"Failed to read `--find-links` directory",
         "a folder given with --find-links cannot be read",
         "name a folder that exists on this machine",
+    ),
+    (
+        r"No space left on device|Disk quota exceeded|\(os error (?:28|122)\)",
+        "a disk of this machine is full",
+        f"make room, or use a folder on another disk: {CACHE_VARIABLES};\nTMPDIR=FOLDER for what is thrown away",
+    ),
+    (
+        r"Failed to initialize cache|Read-only file system|Permission denied|\(os error (?:13|30)\)",
+        "uv cannot use its folders on this machine",
+        f"use a folder that you may write to: {CACHE_VARIABLES}",
     ),
     (
         r"invalid peer certificate|UnknownIssuer|CertificateRequired|certificate verify",
@@ -180,29 +193,38 @@ def _answer(
         if offline or time.time() - kept.stat().st_mtime < KEEP_S:
             return kept.read_text(encoding="utf-8")
     lock = "".join(f"{line}\n" for line in question.options) + _resolve(question, cancel)
-    with suppress(OSError):  # a cache that cannot be written costs time only
+    with suppress(OSError, UsageError):  # a cache that cannot be written costs time only
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-            file.write(lock)
-        Path(file.name).replace(kept)
+        write_atomically(kept, lock)
     return lock
 
 
 def _resolve(question: Question, cancel: threading.Event | None) -> str:
-    with tempfile.TemporaryDirectory(prefix="provision-lock-") as folder:
-        project = Path(folder) / "pyproject.toml"
-        project.write_text(question.pyproject, encoding="utf-8")
-        done = run_uv(
-            ["pip", "compile", "--directory", folder, "--generate-hashes", "--no-header", "--no-annotate", "--quiet",
-             # without it uv tries to fetch the target's Python, which resolving does not need
-             "--no-python-downloads", "--color", "never", *question.arguments, str(project)],
-            cancel=cancel,
-        )  # fmt: skip
+    try:
+        done = _compiled(question, cancel)
+    except OSError as error:
+        raise StepFailed(
+            what="no temporary file can be written on this machine",
+            why=str(error),
+            hint=f"make room in {os.environ.get('TMPDIR') or '/tmp'}, or use another folder: TMPDIR=FOLDER",  # noqa: S108
+        ) from error
     if done.status == CANCELLED:
         raise Interrupted(what="interrupted", why="versions were being resolved; nothing was changed")
     if not done.ok:
         raise explained(done.stderr)
     return done.stdout
+
+
+def _compiled(question: Question, cancel: threading.Event | None) -> Completed:
+    with tempfile.TemporaryDirectory(prefix="provision-lock-") as folder:
+        project = Path(folder) / "pyproject.toml"
+        project.write_text(question.pyproject, encoding="utf-8")
+        return run_uv(
+            ["pip", "compile", "--directory", folder, "--generate-hashes", "--no-header", "--no-annotate", "--quiet",
+             # without it uv tries to fetch the target's Python, which resolving does not need
+             "--no-python-downloads", "--color", "never", *question.arguments, str(project)],
+            cancel=cancel,
+        )  # fmt: skip
 
 
 def explained(stderr: str) -> StepFailed:
@@ -211,7 +233,9 @@ def explained(stderr: str) -> StepFailed:
     for pattern, what, hint in FAILURES:
         if re.search(pattern, stderr):
             return StepFailed(what=what, why=text, hint=hint)
-    return StepFailed(what="the packages of the stack cannot be resolved", why=text)
+    return StepFailed(
+        what="the packages of the stack cannot be resolved", why=text or "uv said nothing", hint=UNKNOWN_HINT
+    )
 
 
 def find_links(plan: Plan, environ: Mapping[str, str]) -> tuple[Path | str, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import errno
 import hashlib
 import os
 import platform
+import re
 import shutil
 import tempfile
 import threading
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from provision.errors import StepFailed
+from provision.errors import StepFailed, UsageError
 from provision.run.command import Completed, run
 
 PLATFORMS = {
@@ -41,6 +44,8 @@ RESPECTED = (
 )
 """A user's settings about how packages are reached. Those about what is chosen (UV_PYTHON, UV_RESOLUTION, UV_CONSTRAINT
 …) are not: the plan decides that, and UV_PYTHON even beats VIRTUAL_ENV."""
+UNWRITABLE = r"\(os error (?:13|28|30|122)\)"
+"""How uv ends EACCES, ENOSPC, EROFS and EDQUOT."""
 READ_BYTES = 1 << 20
 
 
@@ -85,9 +90,17 @@ def version() -> str:
 
 
 def run_uv(arguments: Sequence[str], *, cancel: threading.Event | None = None) -> Completed:
-    """Run the installed uv with the user's settings about reaching packages, and no others."""
+    """Run the installed uv with the user's settings about reaching packages, and no others.
+
+    Where its usual cache cannot be written, it works with one that is gone afterwards.
+    """
     other = [name for name in os.environ if name.startswith("UV_") and not respected(name)]
-    return run([str(installed()), *arguments], env={"UV_NO_PROGRESS": "1"}, unset=other, cancel=cancel)
+    argv, plain = [str(installed()), *arguments], {"UV_NO_PROGRESS": "1"}
+    done = run(argv, env=plain, unset=other, cancel=cancel)
+    named = any(os.environ.get(name) for name in ("UV_CACHE_DIR", "UV_NO_CACHE"))
+    if done.ok or named or not re.search(UNWRITABLE, done.stderr):
+        return done
+    return run(argv, env={**plain, "UV_NO_CACHE": "1"}, unset=other, cancel=cancel)
 
 
 def respected(name: str) -> bool:
@@ -110,22 +123,57 @@ def sha256(path: Path) -> str:
 
 
 def cache_folder(name: str) -> Path:
-    """Where this user's caches of provision lie."""
+    """Where this user's caches of provision lie. Raises UsageError for a user without a home folder."""
     import platformdirs
 
-    return platformdirs.user_cache_path("provision") / name
+    try:
+        return platformdirs.user_cache_path("provision") / name
+    except RuntimeError as error:
+        raise UsageError(
+            what="this user has no home folder",
+            why=f"HOME is not set, and user {os.getuid()} is not in the password file",
+            hint="set HOME to a folder that you may write to: HOME=FOLDER",
+        ) from error
 
 
 def _fetched(arch: str, cancel: threading.Event | None) -> Path:
     kept = cache_folder("uv") / f"{version()}-{arch}" / "uv"
-    if kept.is_file():
-        return kept
     if arch not in PLATFORMS:
         raise StepFailed(
             what=f"there is no uv for {arch}",
             why=f"uv {version()} is published for {', '.join(PLATFORMS)}",
             hint="no environment can be made on this machine",
         )
+    try:
+        return kept if kept.is_file() else _kept(arch, kept, cancel)
+    except PermissionError:
+        return _for_this_run(arch, cancel)
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            return _for_this_run(arch, cancel)
+        raise _unwritable(arch, error) from error
+
+
+def _for_this_run(arch: str, cancel: threading.Event | None) -> Path:
+    """In a folder that is removed when provision ends: hosts are sent the binary later."""
+    try:
+        folder = tempfile.mkdtemp(prefix="provision-uv-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return _kept(arch, Path(folder) / "uv", cancel)
+    except OSError as error:
+        raise _unwritable(arch, error) from error
+
+
+def _unwritable(arch: str, error: OSError) -> StepFailed:
+    return StepFailed(
+        what=f"uv for {arch} cannot be kept on this machine",
+        why=str(error),
+        hint="make room, or use another folder: XDG_CACHE_HOME=FOLDER",
+    )
+
+
+def _kept(arch: str, kept: Path, cancel: threading.Event | None) -> Path:
+    """The binary, at ``kept``. Raises OSError, StepFailed."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
         _download(arch, Path(folder), cancel)

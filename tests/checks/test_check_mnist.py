@@ -69,6 +69,14 @@ def test_a_file_is_missing(check, tmp_path: Path, mnist_folder: Path) -> None:
     assert refused(check, tmp_path)["what"] == f"{tmp_path} has no train-labels-idx1-ubyte"
 
 
+def test_a_folder_that_cannot_be_read(data: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 300)  # a name too long: root may read everything else
+    with pytest.raises(data.BadData) as caught:
+        data.path_of(folder, NAMES[0])
+    assert caught.value.what == f"{folder} cannot be read"
+    assert (caught.value.why, caught.value.hint) == ("File name too long", "make it readable: chmod +rx")
+
+
 def test_a_truncated_file(check, tmp_path: Path) -> None:
     (tmp_path / NAMES[0]).write_bytes(idx(NAMES[0])[:1_000_000])
     answer = refused(check, tmp_path)

@@ -190,13 +190,33 @@ UNSATISFIABLE = "error: No solution found when resolving dependencies\n  cause: 
             "exists",
         ),
         ("error: Hash mismatch for `six==1.17.0`", "a package is not what its index says it is", "do not install"),
-        ("error: something new", "the packages of the stack cannot be resolved", ""),
+        (
+            "error: Failed to initialize cache at `/home/me/.cache/uv`\n"
+            "  cause: failed to create directory `/home/me/.cache/uv`: Permission denied (os error 13)",
+            "uv cannot use its folders on this machine",
+            "UV_CACHE_DIR=FOLDER (uv's cache alone) or XDG_CACHE_HOME=FOLDER",
+        ),
+        (
+            "error: Could not acquire lock\n  cause: Could not create temporary file\n"
+            '  cause: Read-only file system (os error 30) at path "/home/me/.cache/uv/.tmpSZakfP"',
+            "uv cannot use its folders on this machine",
+            "XDG_CACHE_HOME=FOLDER",
+        ),
+        (
+            "error: Failed to initialize cache at `/home/me/.cache/uv`\n"
+            "  cause: failed to write to file `/home/me/.cache/uv/.gitignore`: No space left on device (os error 28)",
+            "a disk of this machine is full",
+            "make room, or use a folder on another disk: UV_CACHE_DIR=FOLDER",
+        ),
+        ("error: something new", "the packages of the stack cannot be resolved", "uv's words above"),
+        ("", "the packages of the stack cannot be resolved", "uv's words above"),
     ],
 )
 def test_each_failure_is_explained_in_uvs_words(stderr: str, what: str, hint: str) -> None:
     error = lock.explained(stderr)
     assert error.what == what
     assert hint in error.hint
+    assert error.hint
     assert error.why
     assert "cause:" not in error.why
     assert not error.why.startswith("error")
@@ -237,6 +257,16 @@ def test_no_network_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.
     assert "http://127.0.0.1:9/simple/tensorflow-cpu/" in caught.value.why
     assert "--find-links FOLDER" in caught.value.hint
     assert not list(tmp_path.glob("*.txt"))
+
+
+def test_no_room_for_temporary_files_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(lock.tempfile, "tempdir", str(tmp_path / "file"))
+    with pytest.raises(StepFailed) as caught:
+        lock.locked(plan(), cache=tmp_path)
+    assert caught.value.what == "no temporary file can be written on this machine"
+    assert str(tmp_path / "file") in caught.value.why
+    assert caught.value.hint.endswith("or use another folder: TMPDIR=FOLDER")
 
 
 def test_an_interrupt_ends_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
