@@ -109,7 +109,7 @@ Data: TypeAlias = Annotated[
     typer.Option(metavar="DIR", help="Folder with MNIST's four IDX files, for the smoke test."),
 ]
 LockTimeout: TypeAlias = Annotated[
-    float, typer.Option(metavar="SECONDS", help="How long to wait for another run on the same environment.")
+    float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for another run on the same environment.")
 ]
 
 

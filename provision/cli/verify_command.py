@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from provision.cli.options import AskBecomePass, Data, Hosts, Inventory, Json, Limit, Name, hosts_from
-from provision.errors import ProvisionError, UsageError
+from provision.errors import StepFailed, UsageError
 
 if TYPE_CHECKING:
     from provision.cli.planning import Looked, Planned
+    from provision.model.environment import EnvironmentState
 
 EXAMPLES = """
 Examples:
@@ -62,17 +63,21 @@ def _installed(found: Looked, name: str) -> Planned:
     if found.failure is not None:
         return Planned(looked=found, failure=found.failure)
     state = found.environment(name)
-    if state is None or state.current is None or state.plan is None:
+    if state is None or state.current is None:
         return Planned(looked=found, failure=nothing_there(found, name))
     try:
         return Planned(looked=found, plan=from_data(Plan, state.plan))
     except ValueError as error:
-        unreadable = ProvisionError(
-            what=f"the plan of environment {name} cannot be read",
-            why=str(error).splitlines()[0],
-            hint="provision up makes a new generation",
-        )
-        return Planned(looked=found, failure=unreadable)
+        why = "plan.json is missing, or no JSON" if state.plan is None else str(error).splitlines()[0]
+        return Planned(looked=found, failure=_unreadable(state, why))
+
+
+def _unreadable(state: EnvironmentState, why: str) -> StepFailed:
+    return StepFailed(
+        what=f"the plan of environment {state.name} cannot be read",
+        why=f"{state.path}/generations/{state.current}: {why}",
+        hint="provision up makes a new generation",
+    )
 
 
 def nothing_there(found: Looked, name: str) -> UsageError:

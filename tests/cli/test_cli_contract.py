@@ -69,6 +69,17 @@ def test_an_error_has_its_code_and_is_told_in_text_and_in_json(provision, words,
     assert failed["failures"][0]["exit_code"] == code
 
 
+def test_a_plan_that_is_damaged_on_the_host_is_said(provision, tmp_path):
+    environment = tmp_path / "data" / "provision" / "envs" / "default"
+    (environment / "generations" / "1").mkdir(parents=True)
+    (environment / "current").symlink_to("generations/1")
+    (environment / "generations" / "1" / "plan.json").write_text("{")
+    done = provision("verify")
+    assert done.returncode == 5
+    assert "the plan of environment default cannot be read" in done.stderr
+    assert "plan.json is missing, or no JSON" in done.stderr
+
+
 def test_several_hosts_are_an_array_with_those_that_failed_in_their_place(provision):
     done = provision("detect", "localhost", "me@127.0.0.1:1", "--json")
     here, refused = json.loads(done.stdout)
