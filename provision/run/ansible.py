@@ -80,6 +80,8 @@ def play(
             + (" --check" if check else ""),
             passwords={BECOME_PROMPT: become_password} if become_password else None,
             tags=",".join(tags) or None,
+            # a user's inventory may have a group of that name with further hosts: those were not asked about
+            limit=",".join(names.values()),
             forks=min(len(hosts), 4 * (os.cpu_count() or 1), MAX_FORKS),
         )
     unreaped = reap(hosts, run.id, control_dir) if cancel.is_set() else ()

@@ -15,7 +15,7 @@ from provision.model.facts import Facts
 from provision.model.host import Host
 from provision.model.plan import Plan
 from provision.model.report import Progress, Report, StepOutcome
-from provision.run import reports
+from provision.run import checks, reports
 
 OnEvent = Callable[[Progress], None]
 
@@ -177,6 +177,8 @@ class _Carrying:
     control_dir: str
 
     def out(self, targets: Sequence[Target], *, install: bool = True) -> dict[str, Report]:
+        if self.options.verify:  # bad files are said before anything is resolved or sent
+            checks.mnist_files(self.options.mnist)
         installing = [target for target in targets if install and not settled(target)]
         checking = [target for target in targets if target not in installing]
         prepared = self._prepared(installing)
@@ -217,7 +219,6 @@ class _Carrying:
     def _variables(self, target: Target, *, checking: bool = False) -> dict[str, Any]:
         """What playbooks/site.yml takes, but for what `prepare` adds."""
         from provision.model.data import to_data
-        from provision.run import checks
 
         files = checks.mnist_files(self.options.mnist) if self.options.verify else ()
         commands = checks.check_commands(target.plan, checks.needed_flags(target.plan), mnist=bool(files))

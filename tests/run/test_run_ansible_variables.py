@@ -99,3 +99,25 @@ def test_the_users_variables_change_none_of_ours(runtime: Path, book: Callable[[
     for host in hosts:
         seen = {name: result.results[host.name].data[name][name] for name in names}
         assert seen == {**ours[host.name], "provision_run_id": "rours", **LEFT_OUT}
+
+
+def test_hosts_that_were_not_asked_about_are_left_alone(
+    runtime: Path, book: Callable[[str], Path], tmp_path: Path
+) -> None:
+    inventory = tmp_path / "hosts.json"
+    stranger = {"stranger": {"ansible_connection": "local"}}
+    inventory.write_text(json.dumps({"provision_targets": {"hosts": stranger}}))
+    mark = tmp_path / "was-here"
+    ansible.play(
+        book(f"""
+    - name: Leave a mark
+      ansible.builtin.command: touch {mark}-{{{{ inventory_hostname }}}}
+"""),
+        (LOCALHOST,),
+        {LOCALHOST.name: {}},
+        inventory_sources=[str(inventory)],
+        on_event=lambda _: None,
+        cancel=threading.Event(),
+        control_dir="/nowhere",
+    )
+    assert [path.name for path in tmp_path.glob("was-here-*")] == ["was-here-localhost"]
