@@ -187,6 +187,9 @@ def test_a_kernel_pinned_above_the_cpu(nehalem) -> None:
 # --- training --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "framework", ["tensorflow", "pytorch", "jax", "numpy", pytest.param("keras", marks=pytest.mark.slow)]
+)
 def test_it_trains_mnist(check_in, framework: str, mnist_folder: Path) -> None:
     answer = check_in(framework)("mnist.py", "--framework", framework, "--data", mnist_folder, "--json-extra").data
     assert answer["status"] == "pass", answer
@@ -199,7 +202,7 @@ def test_it_trains_mnist(check_in, framework: str, mnist_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "framework", ["tensorflow", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pytorch", "jax", "numpy"))]
+    "framework", ["numpy", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tensorflow", "pytorch", "jax"))]
 )
 def test_it_trains_generated_digits(check_in, framework: str) -> None:
     answer = check_in(framework)("mnist.py", "--framework", framework).data
@@ -213,32 +216,39 @@ def trained(check_in: Any, framework: str, breakages: str) -> dict[str, dict[str
     """Breakage -> mnist.py's answer with it, on fewer of the generated digits, more often."""
     checks = check_in(framework)
     less = ["--train", "30000"] if framework == "numpy" else ["--train", "20000", "--epochs", "2"]
+    considerate = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
     command = [checks.python, str(HERE / "train_broken.py"), str(HERE.parents[1] / "checks"), breakages]
     done = subprocess.run(
         [*command, "--framework", framework, *less],
-        capture_output=True, text=True, env=checks.environment({"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}),
+        capture_output=True, text=True, env=checks.environment(considerate),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return {answer["breakage"]: answer for answer in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("framework", ["tensorflow", "numpy"])
-def test_a_broken_training_fails(check_in, framework: str) -> None:
-    """Each way to be broken that a smoke test must notice; nothing broken passes with the same digits."""
-    answers = trained(check_in, framework, "nothing,zero-convolution,shuffled-labels,no-learning,dead-class,no-number")
+SHORT = "nothing,zero-convolution,dead-class"
+LONG = "nothing,zero-convolution,shuffled-labels,no-learning,dead-class,no-number"
+
+
+@pytest.mark.parametrize(
+    ("framework", "breakages"),
+    [
+        ("numpy", LONG),
+        ("tensorflow", SHORT),
+        *(pytest.param(name, LONG, marks=pytest.mark.slow) for name in ("tensorflow", "pytorch", "jax")),
+    ],
+)
+def test_a_broken_training_fails(check_in, framework: str, breakages: str) -> None:
+    """Each way to be broken that a smoke test must notice, while nothing broken passes with the same digits."""
+    answers = trained(check_in, framework, breakages)
     sound = answers.pop("nothing")
     assert sound["status"] == "pass", sound
     assert {name: answer["status"] for name, answer in answers.items()} == dict.fromkeys(answers, "fail")
-    assert answers["no-number"]["why"] == "the loss is no number"
-    accuracies = {name: answer["data"]["accuracy"] for name, answer in answers.items()}
-    assert max(accuracies["zero-convolution"], accuracies["shuffled-labels"], accuracies["no-learning"]) < 0.2
-    assert 0.8 < accuracies["dead-class"] < answers["dead-class"]["data"]["bound"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("framework", ["pytorch", "jax"])
-def test_a_broken_training_fails_elsewhere_too(check_in, framework: str) -> None:
-    test_a_broken_training_fails(check_in, framework)
+    dead = answers.pop("dead-class")["data"]
+    assert 0.8 < dead["accuracy"] < dead["bound"]
+    if "no-number" in answers:
+        assert answers["no-number"]["why"] == "the loss is no number"
+    assert all(answer["data"]["accuracy"] < 0.2 for answer in answers.values())
 
 
 # --- the generator ---------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def broken(breakage, mnist_data, nets) -> None:
     elif breakage == "dead-class":
         break_labels(mnist_data, lambda labels: np.where(labels == 7, 1, labels).astype(labels.dtype))
     elif breakage in {"no-learning", "no-number"}:
-        nets.LEARNING_RATE = 0.0 if breakage == "no-learning" else float("nan")
+        nets.LEARNING_RATE = 0.0 if breakage == "no-learning" else float("inf")
     elif breakage != "nothing":
         raise ValueError(breakage)
 
