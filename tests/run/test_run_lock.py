@@ -151,13 +151,13 @@ UNSATISFIABLE = "error: No solution found when resolving dependencies\n  cause: 
     ("stderr", "what", "hint"),
     [
         (
-            "error: Failed to fetch: https://pypi.org/simple/x/\n  cause: error sending request for url\n"
+            "error: Failed to fetch: https://index.example/simple/x/\n  cause: error sending request for url\n"
             "  cause: client error (Connect)\n  cause: dns error\n",
             "the package index cannot be reached",
             "--find-links FOLDER",
         ),
         (
-            "error: Failed to fetch: https://pypi.org/simple/x/\n  cause: error sending request for url\n"
+            "error: Failed to fetch: https://index.example/simple/x/\n  cause: error sending request for url\n"
             "  cause: invalid peer certificate: UnknownIssuer\n",
             "the package index's certificate is not trusted",
             "SSL_CERT_FILE",
