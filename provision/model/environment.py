@@ -22,6 +22,8 @@ class Generation:
     """"tensorflow 2.21.0 · cpu · python 3.11"."""
     drifted: bool = False
     """Its installed packages are no longer those that were locked."""
+    answers: tuple[str, ...] = ()
+    """Fingerprints of further plans that it stands for: of a source build that turned out slower than this wheel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

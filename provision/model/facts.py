@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from provision.model.build import Compiler
+
 SCHEMA = 1
 
 DriverState = Literal[
@@ -54,6 +56,8 @@ class System:
     container: bool | None
     pythons: tuple[str, ...]
     """Full versions of the Python interpreters found on PATH, newest first ("3.11.2")."""
+    compilers: tuple[Compiler, ...] = ()
+    """GCC and Clang found on PATH, newest first within a family."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

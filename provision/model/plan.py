@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from provision.model.build import Build
 from provision.model.request import Request
 
 SCHEMA = 1
@@ -94,3 +95,7 @@ class Plan:
     """SHA-256 over what decides the environment's content: the same one means nothing to change."""
     lock: str | None = field(default=None)
     """lock.txt: exact versions with hashes; None until it has been resolved."""
+    builds: tuple[Build, ...] = ()
+    """What is built from source, in the order of ``stack``."""
+    stock: Plan | None = None
+    """The plan of the same releases from wheels, where they fit this host: what a build is measured against."""

@@ -66,6 +66,58 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOutcome:
+    """One wheel that was built, or found built."""
+
+    framework: str
+    version: str
+    wheel: str
+    """Its path on that host."""
+    sha256: str
+    built: bool
+    """False where an earlier run had built it."""
+    seconds: float
+    actions: int | None = None
+    """Build actions run here; None for engines that do not count them."""
+    cache_hits: int | None = None
+    compile_actions: int | None = None
+    """Those of ``actions`` that compiled C or C++."""
+    jobs: int | None = None
+    remote_cache: str = ""
+    """"used", "read only", or why not ("down: connection refused"); empty where none was asked for."""
+    compiler: str = ""
+    silo: str = ""
+    """What keys the caches: compiler, C library and options."""
+    log: str = ""
+    """The log's path on that host."""
+    notes: tuple[str, ...] = ()
+    """What its reader should know: a cache that was left out, a Bazel whose version is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One smoke workload on the build and on the stock wheel, in turn; samples/s."""
+
+    build: float
+    wheel: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    framework: str
+    pairs: tuple[Pair, ...]
+    ratio: float
+    """Median over the pairs of build / wheel."""
+    lowest: float
+    highest: float
+    kept: Literal["build", "wheel"]
+    why: str
+    """"the build is faster: 3.2 times (3.1 to 3.3)"."""
+    build_generation: int
+    wheel_generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     schema: int = SCHEMA
     ok: bool
@@ -77,6 +129,22 @@ class Report:
     smoke: Smoke | None
     """The first framework's smoke test; every one is among ``checks`` as mnist:FRAMEWORK."""
     failures: tuple[Failure, ...]
+    builds: tuple[BuildOutcome, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildProgress:
+    """How far a build is. Bazel finds work as it goes, so ``total`` grows: it is never a promise."""
+
+    done: int
+    total: int | None
+    cached: int
+    running: int
+    elapsed_s: float
+    remaining_s: float | None
+    guess: bool
+    """Whether ``remaining_s`` is only a guess: no earlier build of this tree was seen here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +158,4 @@ class Progress:
     text: str = ""
     done_mib: float | None = None
     total_mib: float | None = None
+    build: BuildProgress | None = None

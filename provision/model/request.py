@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from provision.model.build import Keep, Source
+
 Origin = Literal["auto", "wheel", "source"]
 
 
@@ -39,3 +41,14 @@ class Request:
     """Folders or pages with wheels, for closed networks."""
     requirements: tuple[str, ...] = field(default=())
     """Further packages for the same environment."""
+    source: Source | None = None
+    """Where a source build takes its source from; None for the release's own (its tag, its source distribution)."""
+    compiler: str | None = None
+    """"gcc", "clang-16", "/opt/llvm/bin/clang"; None for what the release's row says and the host has."""
+    cpu_flags: tuple[str, ...] = ()
+    """With ``cpu`` "fleet": the flags that every host of the fleet has."""
+    keep: Keep = "faster"
+    """Which generation a source build leaves current, where a stock wheel runs on the host too."""
+    blas: str | None = None
+    """For NumPy from source: "openblas" or "mkl"."""
+    accept_mkl_license: bool = False
