@@ -37,3 +37,20 @@ def write_atomically(path: Path, text: str) -> None:
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
     return UsageError(what=f"cannot write {path}", why=error.strerror or str(error), hint="give a path you may write")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write ``path`` through a temporary file beside it. Raises UsageError where the place cannot be written."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(FileNotFoundError):
+            Path(name).unlink()

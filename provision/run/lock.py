@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from provision.errors import Interrupted, ProvisionError, StepFailed, UsageError
 from provision.model.plan import Plan
+from provision.run.built import BuiltWheel
 from provision.run.command import CANCELLED, Completed
 from provision.run.files import write_atomically
 from provision.run.uv import cache_folder, run_uv, settings, sha256, version
@@ -116,8 +117,9 @@ def locked(
     cancel: threading.Event | None = None,
     environ: Mapping[str, str] | None = None,
     cache: Path | None = None,
+    built: Sequence[BuiltWheel] = (),
 ) -> Plan:
-    """The plan with its lock. A plan that has one keeps it.
+    """The plan with its lock. A plan that has one keeps it. ``built`` are wheels that no index has.
 
     Raises StepFailed with uv's own explanation where there is no answer, Interrupted where ``cancel`` was set.
     """
@@ -126,15 +128,18 @@ def locked(
     environ = os.environ if environ is None else environ
     folder = cache_folder("locks") if cache is None else cache
     failure: ProvisionError | None = None
-    for question in questions(plan, environ, offline=offline):
+    for question in questions(plan, environ, offline=offline, built=built):
         try:
-            return replace(plan, lock=_answer(question, _seen(plan, environ), folder, offline, cancel))
+            lock = _answer(question, _seen(plan, environ), folder, offline, cancel)
+            return replace(plan, lock=lock + "".join(wheel.lock_line for wheel in built))
         except StepFailed as error:
             failure = failure or error
     raise failure or StepFailed(what="the plan asks for no packages", why="its stack is empty")
 
 
-def questions(plan: Plan, environ: Mapping[str, str], *, offline: bool = False) -> Iterator[Question]:
+def questions(
+    plan: Plan, environ: Mapping[str, str], *, offline: bool = False, built: Sequence[BuiltWheel] = ()
+) -> Iterator[Question]:
     """What to ask, in order, until there is an answer.
 
     A package that --find-links may hold is asked for there before it is pinned to its index, since uv does not look at
@@ -148,12 +153,14 @@ def questions(plan: Plan, environ: Mapping[str, str], *, offline: bool = False) 
     freed = {
         name: url for name, url in pinned.items() if not (name in there or (unsure and _has_local_version(plan, name)))
     }
-    yield _question(plan, environ, freed, offline)
+    yield _question(plan, environ, freed, offline, built)
     if freed != pinned:
-        yield _question(plan, environ, pinned, offline)
+        yield _question(plan, environ, pinned, offline, built)
 
 
-def _question(plan: Plan, environ: Mapping[str, str], pins: Mapping[str, str], offline: bool) -> Question:
+def _question(
+    plan: Plan, environ: Mapping[str, str], pins: Mapping[str, str], offline: bool, built: Sequence[BuiltWheel]
+) -> Question:
     python = _python(plan)
     links = find_links(plan, environ)
     arguments = ["--python-version", python, "--python-platform", _platform(plan), "--only-binary", ":all:"]
@@ -161,22 +168,46 @@ def _question(plan: Plan, environ: Mapping[str, str], pins: Mapping[str, str], o
         arguments += ["--index", index]
     for link in links:
         arguments += ["--find-links", str(link)]
+    for wheel in built:  # it is in the lock by its own line: what stands in for it must not be
+        arguments += ["--no-emit-package", wheel.distribution]
     return Question(
-        pyproject=_pyproject(_requirements(plan), python, pins),
+        pyproject=_pyproject(_with_built(plan, built), python, pins, _stand_ins(built)),
         arguments=(*arguments, *(["--offline"] if offline else [])),
         options=tuple(_options(plan, environ, pins, links)),
     )
 
 
-def _pyproject(requirements: Sequence[str], python: str, pins: Mapping[str, str]) -> str:
-    """A project file: the one place where uv takes an index that serves named packages only."""
+def _with_built(plan: Plan, built: Sequence[BuiltWheel]) -> tuple[str, ...]:
+    """The plan's requirements, those of what was built replaced by the very wheels: "tensorflow[and-cuda]==2.21.0"."""
+    ours = {(build.framework, _normal(name)) for build in plan.builds for name in build.distributions}
+    names = {name for _, name in ours}
+    kept = [line for line in _requirements(plan) if _name(line) not in names]
+    extras = {_name(line): match[0] for line in _requirements(plan) if (match := re.search(r"\[[^\]]*\]", line))}
+    wheels = [
+        f"{wheel.distribution}{next((extras[n] for f, n in ours if f == wheel.framework and n in extras), '')}"
+        f"=={wheel.version}"
+        for wheel in built
+    ]
+    return (*wheels, *kept)
+
+
+def _stand_ins(built: Sequence[BuiltWheel]) -> dict[str, Path]:
+    return {wheel.distribution: wheel.stand_in(cache_folder("built")) for wheel in built}
+
+
+def _pyproject(
+    requirements: Sequence[str], python: str, pins: Mapping[str, str], files: Mapping[str, Path] | None = None
+) -> str:
+    """A project file: the one place where uv takes an index, or a file, that serves named packages only."""
     names = {url: f"stack-{number}" for number, url in enumerate(dict.fromkeys(pins.values()))}
     lines = ["[project]", 'name = "stack"', 'version = "0"', f'requires-python = ">={python}"']
     lines += [f"dependencies = {_toml(list(requirements))}"]
     for url, name in names.items():
         lines += ["[[tool.uv.index]]", f'name = "{name}"', f"url = {_toml(url)}", "explicit = true"]
-    if pins:
-        lines += ["[tool.uv.sources]", *(f'{name} = {{ index = "{names[url]}" }}' for name, url in pins.items())]
+    sources = [f'{name} = {{ index = "{names[url]}" }}' for name, url in pins.items() if name not in (files or {})]
+    sources += [f"{name} = {{ path = {_toml(str(path))} }}" for name, path in (files or {}).items()]
+    if sources:
+        lines += ["[tool.uv.sources]", *sources]
     return "\n".join(lines) + "\n"
 
 
