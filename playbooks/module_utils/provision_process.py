@@ -80,12 +80,14 @@ def run(
     terminal: bool = False,
     timeout_s: float | None = None,
     hold: Sequence[int] = (),
+    gently_s: float = 0.0,
 ) -> int:
     """Run ``argv`` to its end and return its status: negative for a signal, 124 after ``timeout_s``.
 
     ``terminal`` gives it a pseudo-terminal for both outputs (heard as "out"). ``hold`` are descriptors that the child
     and its children keep open: a lock held by them outlives us as long as they do. Whatever is left of its process
-    group is killed on every way out. Raises OSError where it cannot be started.
+    group is killed on every way out; where we are stopped, it gets SIGINT first and ``gently_s`` to end by itself.
+    Raises OSError where it cannot be started.
     """
     ends: dict[int, str] = {}
     if terminal:
@@ -105,7 +107,12 @@ def run(
         )  # fmt: skip
         while closing:
             os.close(closing.pop())
-        return _follow(process, ends, hear, timeout_s)
+        try:
+            return _follow(process, ends, hear, timeout_s)
+        except Interrupted:
+            if gently_s > 0:
+                _interrupt(process, ends, gently_s)
+            raise
     finally:
         if process is not None:
             kill_group(process)
@@ -135,6 +142,13 @@ def _follow(process: subprocess.Popen[bytes], ends: Mapping[int, str], hear: Hea
                 return TIMED_OUT
             if ended is None and not selector.get_map():
                 time.sleep(POLL_S)
+
+
+def _interrupt(process: subprocess.Popen[bytes], ends: Mapping[int, str], gently_s: float) -> None:
+    """SIGINT to the process group, and time to act on it. What it prints is taken, so that it does not wait for us."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGINT)
+    _follow(process, ends, lambda *_: None, gently_s)
 
 
 def _read(handle: int) -> bytes:

@@ -6,21 +6,32 @@ import contextlib
 import json
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 EVERY_S = 0.3
 STALE_S = 24 * 3600
 
 
-def line(step: str, text: str, done_mib: float | None, total_mib: float | None, at: float) -> str:
-    """One line of the progress file. ``at`` is seconds since 1970."""
-    fields = {
+def line(
+    step: str,
+    text: str,
+    done_mib: float | None,
+    total_mib: float | None,
+    at: float,
+    build: Mapping[str, Any] | None = None,
+) -> str:
+    """One line of the progress file. ``at`` is seconds since 1970; ``build`` as in Progress.say."""
+    fields: dict[str, Any] = {
         "step": step,
         "text": text,
         "done_mib": None if done_mib is None else round(done_mib, 1),
         "total_mib": None if total_mib is None else round(total_mib, 1),
         "at": round(at, 2),
     }
+    if build is not None:
+        fields["build"] = dict(build)
     return json.dumps(fields, ensure_ascii=False) + "\n"
 
 
@@ -44,16 +55,27 @@ class Progress:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
-    def say(self, text: str, done_mib: float | None = None, total_mib: float | None = None) -> None:
-        """A new text at once, the same text with other numbers at most every 0.3 s."""
+    def say(
+        self,
+        text: str,
+        done_mib: float | None = None,
+        total_mib: float | None = None,
+        build: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A new text at once, the same text with other numbers at most every 0.3 s.
+
+        ``build`` is how far a build is: "done", "total" (actions), "cached", "running", "elapsed_s", "remaining_s"
+        (null: not known), "guess" (no earlier build of this tree says how long it takes). Its text changes with every
+        action, so those lines, too, come at most every 0.3 s.
+        """
         now = time.time()
-        if self.path is None or (text == self._last[0] and now - self._last[1] < EVERY_S):
+        if self.path is None or ((build is not None or text == self._last[0]) and now - self._last[1] < EVERY_S):
             return
         self._last = (text, now)
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8", errors="replace") as file:
-                file.write(line(self.step, text, done_mib, total_mib, now))
+                file.write(line(self.step, text, done_mib, total_mib, now, build))
 
     @staticmethod
     def _remove_stale(runs: Path) -> None:
