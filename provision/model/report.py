@@ -95,6 +95,17 @@ class BuildOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """What a tree's own configure wrote, read back and found to be what was asked for."""
+
+    framework: str
+    file: str
+    """Its path on that host."""
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """One smoke workload on the build and on the stock wheel, in turn; samples/s."""
 
@@ -130,6 +141,8 @@ class Report:
     """The first framework's smoke test; every one is among ``checks`` as mnist:FRAMEWORK."""
     failures: tuple[Failure, ...]
     builds: tuple[BuildOutcome, ...] = ()
+    configured: tuple[Configured, ...] = ()
+    """With --until configure."""
     comparisons: tuple[Comparison, ...] = ()
 
 

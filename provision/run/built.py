@@ -38,7 +38,8 @@ class BuiltWheel:
         Raises UsageError where ``folder`` cannot be written.
         """
         name = f"{self.distribution.replace('-', '_')}-{self.version}"
-        texts = {"METADATA": self._metadata(), "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+        kind = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        texts = {"METADATA": self._metadata(), "WHEEL": kind}
         files = {f"{name}.dist-info/{file}": text for file, text in texts.items()}
         record = "".join(f"{file},,\n" for file in files) + f"{name}.dist-info/RECORD,,\n"
         files[f"{name}.dist-info/RECORD"] = record

@@ -95,6 +95,7 @@ class Events:
             self._tell(host, "step", title)
         row.running, row.untold_since = "", None
         row.data[title] = result
+        result = _item_that_failed(result) if status == "failed" else result
         detail = ""
         if status == "failed" and not data.get("ignore_errors"):
             row.unreachable = kind == "runner_on_unreachable"
@@ -162,6 +163,13 @@ class Events:
 def step_title(task: str) -> str:
     """A task's name alone: some versions of Ansible put the role's before it, and roles may put their file's."""
     return task.rpartition(" : ")[2].rpartition(" | ")[2]
+
+
+def _item_that_failed(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a task with a loop, which says only that some item failed."""
+    items = result.get("results")
+    found = (each for each in items if isinstance(each, dict) and each.get("failed")) if isinstance(items, list) else ()
+    return next(iter(found), result)
 
 
 def failure(title: str, result: Mapping[str, Any]) -> Failure:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MADE = "Make the generation"
 CHECKED = "Run the checks"
 ACTIVATED = "Make the generation current"
+COMPARED = "Compare the build with the stock wheel"
 CHANGED = ("Roll back the environment", "Remove the environment")
 SMOKE = ("framework", "device", "dataset", "samples", "train_s", "samples_per_s", "accuracy", "peak_fraction")
 
@@ -30,7 +31,7 @@ def nothing_to_do(target: Target) -> Report:
 
 def stopped(target: Target, error: ProvisionError) -> Report:
     """The report of a host that nothing was done on."""
-    failures = [_failure(error.what, error.why, error.hint, error.exit_code)]
+    failures = [failure_of(error)]
     failures += [_failure(each.what, each.why, each.hint, error.exit_code) for each in error.details]
     return _report(target.host, environment=_current(target.state), failures=failures)
 
@@ -159,7 +160,7 @@ def _left(text: str, unreaped: bool) -> str:
 def _made(target: Target, result: HostResult) -> Environment | None:
     """The environment after the run: what was made current, at once where nothing was to be verified. Also after a
     failure: an interrupt may come right after the switch."""
-    for done in (_data(result, ACTIVATED), _data(result, MADE)):
+    for done in (_data(result, COMPARED), _data(result, ACTIVATED), _data(result, MADE)):
         if done.get("activate"):
             return _activated(target.plan.request.name, done)
     return _current(target.state)
@@ -184,6 +185,10 @@ def _current(state: EnvironmentState | None) -> Environment | None:
 
 def _environment(name: str, generation: int, path: str, script: str) -> Environment:
     return Environment(name=name, generation=generation, path=path, activate=f". {shlex.quote(script)}")
+
+
+def failure_of(error: ProvisionError) -> Failure:
+    return _failure(error.what, error.why, error.hint, error.exit_code)
 
 
 def _failure(what: str, why: str, hint: str, exit_code: int) -> Failure:

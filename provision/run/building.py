@@ -1,0 +1,185 @@
+"""Building on hosts: sources made ready here, wheels made there, one play for all hosts that build."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from provision import assets
+from provision.detect.build_failures import failure_from
+from provision.errors import ProvisionError
+from provision.model.build import Source
+from provision.model.data import to_data
+from provision.model.report import BuildOutcome, Configured, Failure, Progress, Report, StepOutcome
+from provision.run import reports
+from provision.run.built import BuiltWheel, build_outcomes, built_wheels
+from provision.run.play_events import HostResult
+from provision.run.source_archive import Archive, archive_of
+from provision.run.uv import Uv, uv_for
+
+if TYPE_CHECKING:
+    from provision.run.execute import Options, Target
+
+BUILT = "Build the wheel"
+WORKERS = 4
+OnEvent = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What was built on one host."""
+
+    wheels: tuple[BuiltWheel, ...]
+    outcomes: tuple[BuildOutcome, ...]
+    steps: tuple[StepOutcome, ...]
+
+
+def build(
+    targets: Sequence[Target], options: Options, *, on_event: OnEvent, cancel: threading.Event, control_dir: str
+) -> tuple[dict[str, Built], dict[str, Report]]:
+    """Make every wheel that the targets' plans build: what was built, and the reports of hosts that stopped there.
+
+    With ``options.build.until`` every host stops, and its report says what was done.
+    """
+    from provision.run.ansible import new_run_id, play
+    from provision.run.progress import watched
+
+    ready = _variables(targets, options, on_event=on_event, cancel=cancel)
+    built: dict[str, Built] = {}
+    stopped = {
+        target.host.name: reports.stopped(target, outcome)
+        for target, outcome in zip(targets, ready, strict=True)
+        if isinstance(outcome, ProvisionError)
+    }
+    work = [(target, made) for target, made in zip(targets, ready, strict=True) if not isinstance(made, ProvisionError)]
+    if not work:
+        return built, stopped
+    hosts, run_id = [target.host for target, _ in work], new_run_id()
+    with watched(hosts, run_id, control_dir, on_event):
+        played = play(
+            assets.folder("playbooks") / "build.yml",
+            hosts,
+            {target.host.name: variables for target, variables in work},
+            inventory_sources=tuple(str(path.resolve()) for path in options.inventories),
+            on_event=on_event,
+            cancel=cancel,
+            control_dir=control_dir,
+            become_password=options.become_password,
+            run_id=run_id,
+        )
+    for target, _ in work:
+        name = target.host.name
+        result = played.results[name]
+        outcome = _outcome(target, result, until=options.build.until, unreaped=name in played.unreaped)
+        if isinstance(outcome, Report):
+            stopped[name] = outcome
+        else:
+            built[name] = outcome
+    return built, stopped
+
+
+def _variables(
+    targets: Sequence[Target], options: Options, *, on_event: OnEvent, cancel: threading.Event
+) -> list[dict[str, Any] | ProvisionError]:
+    """What playbooks/build.yml takes, for each target; equal sources are made ready once."""
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        archives: dict[Source, Future[Archive | None]] = {}
+        binaries: dict[str | None, Future[Uv]] = {}
+        for target in targets:
+            binaries.setdefault(target.plan.arch, pool.submit(uv_for, target.plan.arch, cancel=cancel))
+            for each in target.plan.builds:
+                if each.source not in archives:
+                    told = _told(target.host.name, on_event)
+                    archives[each.source] = pool.submit(_archive, each.source, told, cancel)
+        return [_of(target, options, archives, binaries) for target in targets]
+
+
+def _told(host: str, on_event: OnEvent) -> OnEvent:
+    """Progress of what is fetched here, told as the first host's that needs it."""
+    return lambda event: on_event(replace(event, host=host))
+
+
+def _archive(source: Source, on_event: OnEvent, cancel: threading.Event) -> Archive | None:
+    return None if source.kind == "index" else archive_of(source, on_event=on_event, cancel=cancel)
+
+
+def _of(
+    target: Target,
+    options: Options,
+    archives: Mapping[Source, Future[Archive | None]],
+    binaries: Mapping[str | None, Future[Uv]],
+) -> dict[str, Any] | ProvisionError:
+    import os
+
+    from provision.run.carrying import controller
+    from provision.run.lock import target_environment
+
+    try:
+        uv = binaries[target.plan.arch].result()
+        builds = [_entry(to_data(each), archives[each.source].result()) for each in target.plan.builds]
+    except ProvisionError as error:
+        return error
+    return {
+        "provision_builds": builds,
+        "provision_uv_binary": str(uv.path),
+        "provision_uv_sha256": uv.sha256,
+        "provision_uv_version": uv.version,
+        "provision_uv_environment": target_environment(
+            target.plan, os.environ, local=target.host.connection == "local"
+        ),
+        "provision_controller": controller(),
+        "provision_lock_timeout_s": options.lock_timeout_s,
+        **options.build.variables(),
+    }
+
+
+def _entry(build: Any, archive: Archive | None) -> dict[str, Any]:
+    return {
+        "build": build,
+        "archive": str(archive.path) if archive else "",
+        "archive_sha256": archive.sha256 if archive else "",
+    }
+
+
+def _outcome(target: Target, result: HostResult, *, until: str, unreaped: bool) -> Built | Report:
+    answers = _answers(result)
+    outcomes = build_outcomes([each for answer in answers for each in answer.get("builds") or ()])
+    report = replace(reports.carried_out(target, result, (), unreaped=unreaped), builds=outcomes)
+    if not report.ok:
+        return replace(report, failures=tuple(_diagnosed(report, result)))
+    if until:
+        return replace(report, configured=_configured(answers))
+    return Built(
+        wheels=built_wheels([each for answer in answers for each in answer.get("builds") or ()]),
+        outcomes=outcomes,
+        steps=report.steps,
+    )
+
+
+def _answers(result: HostResult) -> list[Mapping[str, Any]]:
+    """The module's answers: one for each build of the loop."""
+    data = result.data.get(BUILT, {})
+    return list(data.get("results") or ([data] if data else []))
+
+
+def _configured(answers: Sequence[Mapping[str, Any]]) -> tuple[Configured, ...]:
+    found = [each["configured"] for each in answers if each.get("configured")]
+    return tuple(
+        Configured(
+            framework=str(each["framework"]),
+            file=str(each["file"]),
+            text=str(each["text"]),
+            notes=tuple(map(str, each.get("notes") or ())),
+        )
+        for each in found
+    )
+
+
+def _diagnosed(report: Report, result: HostResult) -> Iterator[Failure]:
+    """The report's failures, that of a build with its known cause."""
+    failed = next((each for each in _answers(result) if each.get("failed") and each.get("kind") == "build"), None)
+    for failure in report.failures:
+        yield failure_from(failed) if failed is not None and failure.kind == "build" else failure
