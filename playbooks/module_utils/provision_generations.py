@@ -29,6 +29,8 @@ class Wanted:
     variables: Mapping[str, str]
     document: Mapping[str, Any]
     """The plan without its lock: what plan.json holds."""
+    rival: str = ""
+    """Fingerprint of the plan that this one's build is to be compared with; empty where there is none."""
 
 
 def wanted(plan: Mapping[str, Any]) -> Wanted:
@@ -43,7 +45,9 @@ def wanted(plan: Mapping[str, Any]) -> Wanted:
     for problem in _problems(pythons, lock, fingerprint, variables):
         raise Failure("bad_input", "the plan cannot be carried out", problem, "plan again")
     document = {key: value for key, value in plan.items() if key != "lock"}
-    return Wanted(name, fingerprint, pythons.pop(), lock, summary(stack), variables, document)
+    stock = plan.get("stock")
+    rival = str(stock.get("fingerprint") or "") if isinstance(stock, Mapping) else ""
+    return Wanted(name, fingerprint, pythons.pop(), lock, summary(stack), variables, document, rival)
 
 
 def _problems(pythons: set[str], lock: Any, fingerprint: Any, variables: Mapping[str, str]) -> list[str]:
@@ -99,6 +103,12 @@ def packages_sha256(names: Sequence[str]) -> str:
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def answers(state: Mapping[str, Any]) -> list[str]:
+    """Fingerprints of the plans that a generation stands for besides its own: source builds that it has beaten."""
+    listed = state.get("answers")
+    return [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
+
+
 def state_of(path: Path) -> Mapping[str, Any] | None:
     """The content of state.json; None where it is missing, cut short or something else."""
     try:
@@ -149,10 +159,15 @@ def half_made(generations: Sequence[Found], current: int | None) -> list[Found]:
     return [one for one in generations if not one.complete and one.number != current]
 
 
-def surplus(generations: Sequence[Found], current: int | None, keep: int = KEEP_NEWEST) -> list[Found]:
-    """Complete generations that are neither current nor among the newest ``keep``."""
+def surplus(generations: Sequence[Found], current: int | None, keep: int = KEEP_NEWEST, rival: str = "") -> list[Found]:
+    """Complete generations that are neither current nor among the newest ``keep``.
+
+    One made from the plan with fingerprint ``rival`` stays too: a build is about to be measured against it.
+    """
     complete = [one for one in generations if one.complete]
-    return [one for one in complete[: max(0, len(complete) - keep)] if one.number != current]
+    old = complete[: max(0, len(complete) - keep)]
+    spared = matching(old, rival, current) if rival else None
+    return [one for one in old if one.number != current and one is not spared]
 
 
 def next_number(generations: Sequence[Found]) -> int:

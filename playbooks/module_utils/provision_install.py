@@ -57,7 +57,8 @@ def present(layout: Layout, params: Mapping[str, Any], progress: Progress, check
         if match is None:
             maker = Maker(layout, params, plan, environment, progress, lock)
             match = maker.make(generations.next_number(there))
-            created, surplus = True, generations.surplus(generations.all_found(environment), current)
+            created = True
+            surplus = generations.surplus(generations.all_found(environment), current, rival=plan.rival)
         else:
             created, surplus = False, []
         in_use = {one.number: generations.users_of(one.path) for one in surplus}
