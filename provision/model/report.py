@@ -117,10 +117,10 @@ class Pair:
 class Comparison:
     framework: str
     pairs: tuple[Pair, ...]
-    ratio: float
-    """Median over the pairs of build / wheel."""
-    lowest: float
-    highest: float
+    ratio: float | None
+    """Median over the pairs of build / wheel; None where the workload failed on one side before the first pair."""
+    lowest: float | None
+    highest: float | None
     kept: Literal["build", "wheel"]
     why: str
     """"the build is faster: 3.2 times (3.1 to 3.3)"."""
