@@ -120,6 +120,7 @@ def _generation(number: int, text: str, packages: list[str] | None) -> Generatio
         created=_text(state, "created"),
         summary=_text(state, "summary") or "",
         drifted=bool(state) and not whole,
+        answers=_texts(state, "answers"),
     )
 
 
@@ -134,3 +135,8 @@ def _object(text: str) -> dict[str, Any]:
 def _text(state: dict[str, Any], key: str) -> str | None:
     value = state.get(key)
     return value if isinstance(value, str) and value else None
+
+
+def _texts(state: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = state.get(key)
+    return tuple(each for each in value if isinstance(each, str) and each) if isinstance(value, list) else ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from provision import assets
 from provision.errors import StepFailed
-from provision.model.environment import EnvironmentState
+from provision.model.environment import EnvironmentState, Generation
 from provision.model.facts import Facts
 from provision.model.host import Host
 from provision.model.plan import Plan
@@ -70,13 +70,17 @@ def settled(target: Target) -> bool:
     if target.state is None:
         return False
     current = target.state.generation(target.state.current)
-    return (
-        current is not None
-        and current.complete
-        and not current.drifted
-        and bool(target.plan.fingerprint)
-        and current.fingerprint == target.plan.fingerprint
-    )
+    return current is not None and current.complete and not current.drifted and _stands_for(current, target.plan)
+
+
+def _stands_for(generation: Generation, plan: Plan) -> bool:
+    """Whether it was made from the plan, or has the stock wheels that the plan's build was no faster than."""
+    if not plan.fingerprint:
+        return False
+    made, answered = generation.fingerprint == plan.fingerprint, plan.fingerprint in generation.answers
+    if plan.stock is None:
+        return made
+    return {"faster": made or answered, "build": made, "wheel": answered}[plan.request.keep]
 
 
 def unavailable(plan: Plan) -> StepFailed | None:

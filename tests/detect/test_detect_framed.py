@@ -82,6 +82,12 @@ def test_an_environment_as_it_lies_there() -> None:
     assert (other.name, other.current, other.generations) == ("other", None, ())
 
 
+def test_the_plans_that_a_generation_answers_for() -> None:
+    for answers, expected in ((["e", "f"], ("e", "f")), (None, ()), ("f", ()), (["f", 7, "", None], ("f",))):
+        generation = environment_states(reading({**WHOLE, "answers": answers}))[0].generations[1]
+        assert generation.answers == expected
+
+
 def test_other_packages_or_no_python_is_drift() -> None:
     assert environment_states(reading(WHOLE, [*PACKAGES, "extra-1.0"]))[0].generations[1].drifted
     assert environment_states(reading(WHOLE, PACKAGES[:2]))[0].generations[1].drifted

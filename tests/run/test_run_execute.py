@@ -61,6 +61,25 @@ def test_settled_is_whole_undrifted_current_and_of_this_plan(there: EnvironmentS
     assert execute.settled(Target(host=LOCALHOST, plan=plan(fingerprint="f"), state=there)) is expected
 
 
+@pytest.mark.parametrize(
+    ("keep", "made", "answered"), [("faster", True, True), ("build", True, False), ("wheel", False, True)]
+)
+def test_a_wheel_that_has_beaten_the_build_settles_its_plan_unless_the_build_is_to_be_kept(
+    keep: str, made: bool, answered: bool
+) -> None:
+    source = replace(plan(fingerprint="f", keep=keep), stock=plan(fingerprint="g"))
+    for generations, expected in (
+        (state(generation()), made),
+        (state(generation(fingerprint="g", answers=("e", "f"))), answered),
+        (state(generation(fingerprint="g", answers=("e",))), False),
+        (state(generation(fingerprint="g", answers=("f",), drifted=True)), False),
+        (state(generation(1, fingerprint="g"), generation(2, fingerprint="g", answers=("f",))), False),
+    ):
+        assert execute.settled(Target(host=LOCALHOST, plan=source, state=generations)) is expected
+    stock = Target(host=LOCALHOST, plan=plan(fingerprint="g"), state=state(generation(fingerprint="g", answers=("f",))))
+    assert execute.settled(stock), "it is what its own plan asks for, too"
+
+
 def test_a_plan_without_a_fingerprint_is_never_settled() -> None:
     assert not execute.settled(Target(host=LOCALHOST, plan=plan(), state=state(generation(fingerprint=""))))
 
