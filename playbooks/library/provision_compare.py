@@ -54,7 +54,7 @@ EXAMPLES = r"""
 RETURN = r"""
 comparison:
   description: "framework, pairs (samples/s of each), ratio (median of build by wheel), lowest, highest, kept, why,
-    build_generation, wheel_generation. The three ratios are null where one side failed before the first pair."
+    decided_by (figures, request or failure), build_generation, wheel_generation. The three ratios are null where one side failed before the first pair."
   type: dict
   returned: success
 generation: {description: "The generation that is current now.", type: int, returned: success}

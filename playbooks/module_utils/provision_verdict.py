@@ -28,6 +28,8 @@ class Verdict:
     kept: str
     """ "build" or "wheel"."""
     why: str
+    decided_by: str
+    """ "figures", "request" (for this one), "failure" (of the other one)."""
     ratio: float | None
     """Median over the pairs of build / wheel; None where there is no pair."""
     lowest: float | None
@@ -37,7 +39,7 @@ class Verdict:
         """ratio, lowest and highest rounded to four digits: what is shown is what was decided on, near enough."""
         figures = {"ratio": self.ratio, "lowest": self.lowest, "highest": self.highest}
         rounded = {name: None if value is None else float(f"{value:.4g}") for name, value in figures.items()}
-        return {**rounded, "kept": self.kept, "why": self.why}
+        return {**rounded, "kept": self.kept, "why": self.why, "decided_by": self.decided_by}
 
 
 def verdict(pairs: Sequence[Pair], keep: str) -> Verdict:
@@ -56,7 +58,7 @@ def verdict(pairs: Sequence[Pair], keep: str) -> Verdict:
         why = f"the build is not reliably faster: {spread}, and so in {won} of {len(ratios)} pairs only"
     if keep in SIDES:
         why = f"--keep {keep} asked for it; {why}"
-    return Verdict(kept, why, median, ratios[0], ratios[-1])
+    return Verdict(kept, why, "request" if keep in SIDES else "figures", median, ratios[0], ratios[-1])
 
 
 def without(loser: str, reason: str, pairs: Sequence[Pair]) -> Verdict:
@@ -65,8 +67,8 @@ def without(loser: str, reason: str, pairs: Sequence[Pair]) -> Verdict:
     ratios = sorted(pair.ratio for pair in pairs)
     why = f"the workload fails on the {NAMES[loser]}: {reason}"
     if not ratios:
-        return Verdict(kept, why, None, None, None)
-    return Verdict(kept, why, statistics.median(ratios), ratios[0], ratios[-1])
+        return Verdict(kept, why, "failure", None, None, None)
+    return Verdict(kept, why, "failure", statistics.median(ratios), ratios[0], ratios[-1])
 
 
 def times(ratio: float) -> str:

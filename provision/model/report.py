@@ -124,6 +124,8 @@ class Comparison:
     kept: Literal["build", "wheel"]
     why: str
     """"the build is faster: 3.2 times (3.1 to 3.3)"."""
+    decided_by: Literal["figures", "request", "failure"]
+    """"request": --keep said which; "failure": the workload failed on the other one."""
     build_generation: int
     wheel_generation: int
 

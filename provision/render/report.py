@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from provision.model.report import CheckOutcome, Environment, Report, Smoke
+from provision.render.comparison import build_lines, comparison_lines
 
 MARK = {"pass": "ok  ", "fail": "FAIL", "skip": "skip"}
 
 
 def report_text(report: Report) -> str:
-    """Checks, the smoke test, failures with cause and remedy, the verdict, and the lines to go on with."""
+    """Builds, checks, the smoke test, comparisons, failures with cause and remedy, the verdict, and how to go on."""
     lines = [report.host, ""]
+    for build in report.builds:
+        lines += [*build_lines(build), ""]
     if report.checks:
         lines += [*_checks(report.checks), ""]
     if report.smoke:
         lines += [smoke_line(report.smoke), ""]
+    for comparison in report.comparisons:
+        lines += [*comparison_lines(comparison), ""]
     for failure in report.failures:
         lines += [f"error: {failure.what}", *_indented(failure.why), *_hint(failure.hint), ""]
     lines += _verdict(report)

@@ -94,6 +94,7 @@ def test_the_faster_build_is_made_current(contest: Contest) -> None:
             "pairs": [{"build": rate, "wheel": 100.0} for rate in (310.0, 330.0, 320.0)],
             "ratio": 3.2, "lowest": 3.1, "highest": 3.3, "kept": "build",
             "why": "the build is faster: 3.2 times (3.1 to 3.3)", "build_generation": 2, "wheel_generation": 1,
+            "decided_by": "figures",
         },
     }  # fmt: skip
     assert contest.current() == "generations/2"

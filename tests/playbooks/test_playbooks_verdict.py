@@ -90,13 +90,14 @@ def test_a_build_that_is_not_faster_is_never_kept(measured: list[Pair]) -> None:
 def test_what_was_asked_for_changes_what_is_kept_and_no_figure(measured: list[Pair]) -> None:
     found = {keep: verdict(measured, keep) for keep in ("faster", "build", "wheel")}
     assert (found["build"].kept, found["wheel"].kept) == ("build", "wheel")
+    assert [found[keep].decided_by for keep in found] == ["figures", "request", "request"]
     assert len({(one.ratio, one.lowest, one.highest) for one in found.values()}) == 1
 
 
 def test_a_side_that_fails_loses_and_says_why() -> None:
     found = without("build", "it was ended by SIGILL", [])
     assert (found.kept, found.why) == ("wheel", "the workload fails on the source build: it was ended by SIGILL")
-    assert found.data()["ratio"] is None
+    assert (found.data()["ratio"], found.decided_by) == (None, "failure")
     later = without("wheel", "out of memory", pairs(0.5, 0.7))
     assert (later.kept, later.why) == ("build", "the workload fails on the stock wheel: out of memory")
     assert (later.ratio, later.lowest, later.highest) == pytest.approx((0.6, 0.5, 0.7))
@@ -113,5 +114,6 @@ def test_figures_are_given_with_four_digits() -> None:
         "lowest": 2.718,
         "highest": 3.142,
         "kept": "build",
+        "decided_by": "figures",
         "why": "the build is faster: 2.9 times (2.7 to 3.1)",
     }
