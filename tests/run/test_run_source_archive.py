@@ -142,8 +142,7 @@ def program(source: Source) -> list[str]:
     code = (
         "import sys, threading\n"
         "from provision.model.build import Source\n"
-        "from provision.run import source_download
-from provision.run.source_archive import archive_of\n"
+        "from provision.run.source_archive import archive_of\n"
         "from provision.errors import ProvisionError\n"
         f"source = {source!r}\n"
         "try:\n    print(archive_of(source, on_event=lambda e: None, cancel=threading.Event()).sha256)\n"
