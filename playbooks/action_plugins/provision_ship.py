@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
     # Ansible would make a folder below ~/.ansible first: a round trip, and a home that cannot be written to
     # would end there, unexplained. Files go to a folder of ours.
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset({"files", "wheels", "mnist"})
+    _VALID_ARGS = frozenset({"files", "wheels", "mnist", "archives"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -98,6 +98,11 @@ def sent(args: Mapping[str, Any]) -> list[dict[str, Any]]:
         files.append({"src": str(source), "dest": f"wheels/{sha256[:16]}/{source.name}", "sha256": sha256})
     for source in map(Path, args.get("mnist") or []):
         files.append({"src": str(source), "dest": f"mnist/{source.name}", "sha256": sha256_of(source)})
+    for one in args.get("archives") or []:
+        if one["archive"]:  # none for what comes from a package index
+            source, sha256 = Path(one["archive"]), one.get("archive_sha256") or sha256_of(Path(one["archive"]))
+            file = {"src": str(source), "dest": f"sources/{sha256[:16]}/{source.name}", "sha256": sha256}
+            files += [file] if file not in files else []
     missing = next((file["src"] for file in files if not Path(file["src"]).is_file()), None)
     if missing is not None:
         raise FileNotFoundError(2, "No such file or directory", missing)

@@ -21,6 +21,11 @@ options:
     type: list
     elements: dict
   wheels: {description: "Wheels on the controller; each goes to a folder C(wheels/SUM).", type: list, elements: path}
+  archives:
+    description: "Source archives: O(archives.archive) (on the controller; may be empty) and O(archives.archive_sha256).
+      Each goes to a folder C(sources/SUM)."
+    type: list
+    elements: dict
   mnist: {description: "MNIST's IDX files on the controller. They go to C(mnist).", type: list, elements: path}
 """
 
@@ -51,7 +56,7 @@ FILE = {
     "local": {"type": "bool", "default": False},
 }
 
-# wheels and mnist never reach the target: the action plugin turns them into files
+# wheels, archives and mnist never reach the target: the action plugin turns them into files
 ARGUMENTS = {"files": {"type": "list", "elements": "dict", "required": True, "options": FILE}}
 
 

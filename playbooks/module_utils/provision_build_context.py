@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable  # Callable of collections.abc takes no arguments before 3.9
 
-from ansible.module_utils.provision_failure import Failure
-from ansible.module_utils.provision_process import run
+from ansible.module_utils.provision_failure import Failure, Interrupted
+from ansible.module_utils.provision_process import STOP_SIGNALS, run
 
 PLACEHOLDERS = ("python", "site", "tree", "wheels", "jobs", "bazel")
 TAIL_LINES = 200
@@ -89,12 +90,12 @@ class EngineResult:
     folder: Path
     """Where the wheel lies: the flow takes the one wheel in it. Nearly always ``context.wheels``."""
     actions: int | None = None
-    """Actions that were needed, those from a cache included."""
+    """Actions run here; those that a cache gave are not among them. None for engines that do not count."""
     cache_hits: int | None = None
     compile_actions: int | None = None
-    """Compile actions that really ran here."""
+    """Those of ``actions`` that compiled C or C++."""
     remote_cache: str = ""
-    """The remote cache's address (without user and password) where one was used."""
+    """"used", "read only", or why not ("down: connection refused"); empty where none was asked for."""
     tool: str = ""
     """What built it, with its version: "bazel 4.2.3", "uv 0.13.9"."""
 
@@ -223,6 +224,8 @@ class Context:
         for stream, raw in rest.items():
             if raw:
                 line(stream, raw)
+        if -status in STOP_SIGNALS:  # whoever stops a run may reach the command before us
+            raise Interrupted(signal.Signals(-status).name)
         return status
 
 
@@ -234,16 +237,16 @@ class Estimate:
     ) -> None:
         self._clock, self._begun, self._jobs = clock, clock(), jobs
         known = earlier or {}
-        self._actions: int | None = known.get("actions") or None
-        # an earlier build that a cache has done says nothing about compiling
-        worked = (known.get("actions") or 0) - (known.get("cache_hits") or 0)
+        worked, hits = known.get("actions") or 0, known.get("cache_hits") or 0
+        self._whole = worked + hits
         seconds, before = known.get("seconds"), known.get("jobs")
-        self._per_action = seconds * before / worked if worked > 0 and seconds and before else None
+        # an earlier build that a cache has done says nothing about compiling
+        self._per_action = seconds * before / worked if worked > hits and seconds and before else None
 
     def progress(self, done: int, total: int | None, cached: int = 0, running: int = 0) -> dict[str, Any]:
         """What ``Context.say`` takes as ``build``. ``total`` is what the tool says now: it may grow."""
         elapsed = self._clock() - self._begun
-        whole = max(total or 0, self._actions or 0)
+        whole = max(total or 0, self._whole)
         remaining: float | None = None
         if self._per_action is not None and whole:
             remaining = max(0, whole - done) * self._per_action / self._jobs

@@ -16,6 +16,12 @@ def data_home(environ: Mapping[str, str], home: str) -> Path:
     return Path(named) if named.startswith("/") else Path(home) / ".local" / "share"
 
 
+def cache_home(environ: Mapping[str, str], home: str) -> Path:
+    """$XDG_CACHE_HOME where it is an absolute path, else HOME/.cache."""
+    named = environ.get("XDG_CACHE_HOME", "")
+    return Path(named) if named.startswith("/") else Path(home) / ".cache"
+
+
 class Layout:
     """The folders. Making one touches nothing."""
 
@@ -25,6 +31,8 @@ class Layout:
         self.runs = root / "run"
         self.incoming = root / "incoming"
         self.mnist = root / "mnist"
+        self.sources = root / "sources"
+        self.builds = root / "builds"
 
     def uv(self, version: str) -> Path:
         return self.root / "bin" / f"uv-{version}"

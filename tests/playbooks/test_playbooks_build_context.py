@@ -23,9 +23,9 @@ def context(tmp_path: Path) -> Callable[..., Context]:
             (tmp_path / name).mkdir(exist_ok=True)
         fields: dict[str, Any] = {
             "build": {}, "settings": {}, "key": "k", "silo": "s", "folder": tmp_path / "builds",
-            "build_folder": tmp_path,            "scratch": tmp_path, "tree": tmp_path / "tree", "wheels": tmp_path / "wheels",
-            "python": Path(sys.executable), "site": tmp_path, "jobs": 2, "environment": {"PATH": os.environ["PATH"]}, "uv": Path("uv"),
-            "uv_environment": {}, "report": lambda *_, **__: None, **changes,
+            "build_folder": tmp_path, "scratch": tmp_path, "tree": tmp_path / "tree", "wheels": tmp_path / "wheels",
+            "python": Path(sys.executable), "site": tmp_path, "jobs": 2, "environment": {"PATH": os.environ["PATH"]},
+            "uv": Path("uv"), "uv_environment": {}, "report": lambda *_, **__: None, **changes,
         }  # fmt: skip
         return Context(**fields)
 
@@ -106,8 +106,8 @@ def test_an_estimate_without_an_earlier_build_is_a_guess() -> None:
 
 
 def test_an_estimate_from_an_earlier_build_counts_what_that_one_found() -> None:
-    # 100 s on 2 jobs for 100 actions of which half came from a cache: 4 job-seconds each
-    estimate = Estimate({"actions": 100, "cache_hits": 50, "seconds": 100.0, "jobs": 2}, 4, lambda: 0.0)
+    # 100 s on 2 jobs for 50 actions, 49 more came from a cache: 4 job-seconds each
+    estimate = Estimate({"actions": 50, "cache_hits": 49, "seconds": 100.0, "jobs": 2}, 4, lambda: 0.0)
     told = estimate.progress(10, 40)
-    assert (told["remaining_s"], told["guess"]) == (90.0, False)
-    assert Estimate({"actions": 5, "cache_hits": 5, "seconds": 9.0, "jobs": 2}, 4).progress(1, 5)["guess"] is True
+    assert (told["remaining_s"], told["guess"]) == (89.0, False)
+    assert Estimate({"actions": 5, "cache_hits": 50, "seconds": 9.0, "jobs": 2}, 4).progress(1, 5)["guess"] is True
