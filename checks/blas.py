@@ -8,7 +8,8 @@
 Names the BLAS that NumPy loaded and its kernel, twice: as the environment is, and without the variables that pin
 kernels. A variable that pins one below what this CPU can do fails, here and for PyTorch, TensorFlow, JAX and oneDNN
 where they are installed; fewer threads than CPUs are reported only. NumPy runs in a child process of this interpreter,
-since a pin above the CPU kills it. Changes nothing. Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
+since a pin above the CPU kills it. --expect openblas (the distribution's, not one that came in a wheel) or mkl fails
+where another one was linked. Changes nothing. Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
 
     python blas.py
 """
@@ -222,7 +223,23 @@ def died(status: int, last_line: str, environment: dict[str, str], free: dict[st
     return answer("fail", "NumPy does not run here", f"{name} {last_line}".strip(), "run isa_baseline.py")
 
 
-def judge(environment: dict[str, str], cpuinfo: str) -> dict[str, Any]:
+EXPECTED = {"openblas": "OpenBLAS", "mkl": "MKL"}
+
+
+def unexpected(expect: str | None, now: dict[str, Any]) -> tuple[str, str] | None:
+    """Why, hint, where the BLAS that was loaded is not the one that NumPy was to be built with."""
+    library, path = now["library"], now["path"]
+    loaded = f"loaded: {path or 'no BLAS'} ({library or 'none that is known'})"
+    rebuild = "the build has fallen back on something else: see its log for what meson found as `blas`"
+    if expect is not None and library != EXPECTED[expect]:
+        return f"wanted {EXPECTED[expect]}; {loaded}", rebuild
+    # /…/site-packages/numpy.libs/libscipy_openblas64_-32a4b2a6.so; MKL comes in wheels of its own, and may
+    if expect == "openblas" and "site-packages" in Path(path).parts:
+        return f"wanted the distribution's OpenBLAS; {loaded}, which came in a wheel", rebuild
+    return None
+
+
+def judge(environment: dict[str, str], cpuinfo: str, expect: str | None = None) -> dict[str, Any]:
     flags = cpu_flags(cpuinfo)
     status, last_line, now = look_apart()
     pinned = [name for name in NUMPY_PINS if environment.get(name)]
@@ -234,6 +251,9 @@ def judge(environment: dict[str, str], cpuinfo: str) -> dict[str, Any]:
     data = {**now, "kernel_unpinned": free.get("kernel"), "cpus": cpus, "pins": pins}
     name = f"NumPy {now['version']} uses {now['library'] or 'no BLAS that could be found'}"
     kernel = f", kernel {now['kernel']}" if now.get("kernel") else ""
+    other = unexpected(expect, now)
+    if other is not None:
+        return answer("fail", f"{name}, and not the one that was asked for", *other, data)
     if not now["fast"] and platform.system() == "Linux":
         why = f"loaded: {now['path'] or 'no BLAS'}; matrix products are many times slower than they need be"
         return answer("fail", name, why, "install NumPy's wheel (it has OpenBLAS), or `apt install libopenblas0`", data)
@@ -279,11 +299,12 @@ def answer(status: str, what: str, why: str = "", hint: str = "", data: Any = No
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpuinfo", default="/proc/cpuinfo", metavar="FILE", help="read this instead")
+    parser.add_argument("--expect", choices=sorted(EXPECTED), help="fail where NumPy is linked with another one")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
         return inside()
-    result = judge(dict(os.environ), options.cpuinfo)
+    result = judge(dict(os.environ), options.cpuinfo, options.expect)
     print(json.dumps(result))
     return {"pass": 0, "fail": 1, "skip": 2}[result["status"]]
 

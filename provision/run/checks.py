@@ -48,7 +48,8 @@ def check_commands(plan: Plan, cpu_flags: Mapping[str, Sequence[str]], *, mnist:
     )
     for stack in plan.stack:
         checks += _of_framework(stack)
-    checks.append(Check(id="blas", argv=("blas.py",)))
+    linked = [build.blas for build in plan.builds if build.blas is not None]
+    checks.append(Check(id="blas", argv=("blas.py", *(("--expect", linked[0]) if linked else ()))))
     for stack in plan.stack:
         # without files of the user's: the box's cache, a mirror, or generated digits that are called so
         data = ("--data", DATA) if mnist else ("--download",)

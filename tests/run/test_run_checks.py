@@ -6,12 +6,14 @@ import ast
 import gzip
 import hashlib
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from run_values import plan, stack
 
 from provision.errors import UsageError
+from provision.model.build import Build, Needs, Source
 from provision.run import checks
 
 FLAGS = {"tensorflow": ("avx", "sse4_2"), "numpy": ()}
@@ -51,6 +53,18 @@ def test_two_frameworks_are_both_checked_and_the_box_once() -> None:
     found = ids(checks.check_commands(plan(stack(), stack("numpy", version="2.4.6")), FLAGS, mnist=False))
     assert found.count("memory_disk") == found.count("blas") == 1
     assert [each for each in found if each.startswith("mnist")] == ["mnist:tensorflow", "mnist:numpy"]
+
+
+@pytest.mark.parametrize("blas", ["openblas", "mkl", None])
+def test_a_numpy_that_was_built_must_have_the_blas_that_was_asked_for(blas: str | None) -> None:
+    build = Build(
+        framework="numpy", version="2.4.6", device="cpu", engine="uv", python="3.11", distributions=("numpy",),
+        source=Source(kind="index", location="numpy==2.4.6"), compiler=None, cpu="native", copts=(), expect=(),
+        allow=(), runs_here=True, environment={}, needs=Needs(memory_mib_per_job=1, disk_mib=1, tmp_mib=1), blas=blas,
+    )  # fmt: skip
+    made = replace(plan(stack("numpy", version="2.4.6", origin="source")), builds=(build,))
+    argv = {check.id: check.argv for check in checks.check_commands(made, {}, mnist=False)}
+    assert argv["blas"] == ("blas.py", *(("--expect", blas) if blas else ()))
 
 
 def test_every_option_exists_in_its_script() -> None:
