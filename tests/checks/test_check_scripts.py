@@ -26,6 +26,7 @@ def test_every_script_is_here() -> None:
         "device_visible.py",
         "framework_import.py",
         "isa_baseline.py",
+        "matmul.py",
         "memory_disk.py",
         "mnist.py",
         "native_kernels.py",
