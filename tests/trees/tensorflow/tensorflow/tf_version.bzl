@@ -1,0 +1,3 @@
+"""The version of this release."""
+
+TF_VERSION = "@VERSION@"
