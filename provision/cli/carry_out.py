@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from provision.cli import console
 from provision.cli.interrupt import asking
 from provision.errors import Interrupted, ProvisionError, UsageError
 from provision.model.report import Report
+from provision.run.build_settings import BuildSettings
 
 if TYPE_CHECKING:
     from provision.cli.planning import Looked, Planned
@@ -33,6 +34,9 @@ class Settings:
     dry_run: bool = False
     yes: bool = False
     as_json: bool = False
+    build: BuildSettings = field(default_factory=BuildSettings)
+    pairs: int = 3
+    """How often a build and the stock wheel are measured, each."""
 
 
 def plan_and_run(
@@ -49,7 +53,7 @@ def plan_and_run(
         if settings.dry_run:
             show(planned, settings.as_json, after="\ndry run: nothing was changed")
             return
-        planned = tuple(carried_out_now(each) for each in planned)
+        planned = tuple(carried_out_now(each, settings.build.until) for each in planned)
         stop_if_alone(planned, settings.as_json)
         targets = targets_of(planned)
         announce(targets, settings)
@@ -65,16 +69,26 @@ def stop_if_alone(planned: Sequence[Planned], as_json: bool) -> None:
         raise alone(planned[0].failure, planned[0].host, planned)
 
 
-def carried_out_now(planned: Planned) -> Planned:
-    """The same, or a failure where the plan has a step that nothing carries out yet: before anything is changed."""
+def carried_out_now(planned: Planned, until: str = "") -> Planned:
+    """The same, or a failure where the plan cannot be carried out as it was asked for: before anything is changed."""
     from provision.render.plan import plan_text
     from provision.run.execute import unavailable
 
-    refusal = unavailable(planned.plan) if planned.plan is not None else None
+    refusal: ProvisionError | None = unavailable(planned.plan) if planned.plan is not None else None
+    if planned.plan is not None and until and not planned.plan.builds:
+        return replace(planned, plan=None, failure=_nothing_to_build(planned.host.name, until))
     if planned.plan is None or refusal is None:
         return planned
     console.story(plan_text(planned.plan))
     return replace(planned, plan=None, failure=refusal)
+
+
+def _nothing_to_build(host: str, until: str) -> UsageError:
+    return UsageError(
+        what=f"--until {until} is for source builds, and nothing is built on {host}",
+        why="its plan takes wheels",
+        hint="add --origin source, or leave --until out",
+    )
 
 
 def announce(targets: Sequence[Target], settings: Settings) -> None:
@@ -149,6 +163,8 @@ def execution_options(settings: Settings) -> Options:
         mnist=settings.data,
         lock_timeout_s=settings.lock_timeout_s,
         inventories=settings.inventory,
+        build=settings.build,
+        pairs=settings.pairs,
         become_password=become_password() if settings.ask_become_pass else None,
     )
 

@@ -97,6 +97,9 @@ def error_data(error: ProvisionError, host: str | None = None) -> dict[str, Any]
         "checks": [],
         "smoke": None,
         "failures": [{**part, "exit_code": error.exit_code} for part in parts],
+        "builds": [],
+        "comparisons": [],
+        "configured": [],
     }
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from provision.errors import UsageError
+
 if TYPE_CHECKING:
+    from provision.model import build as model
     from provision.model.catalog import Catalog
     from provision.model.host import Host
     from provision.model.request import Request
 
 HOSTS = "Hosts"
 REQUEST = "What is wanted"
+BUILD = "Building from source"
 
 Hosts: TypeAlias = Annotated[
     list[str] | None,
@@ -53,8 +57,9 @@ Origin: TypeAlias = Annotated[
 Cpu: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="For source builds: native, generic, x86-64-v1…v4, a microarchitecture or a list of flags.",
-        rich_help_panel=REQUEST,
+        help="What the compiler may use: native, generic, x86-64-v1…v4, a microarchitecture (zen4), flags (avx2,fma), "
+        "or fleet (what all the hosts have).",
+        rich_help_panel=BUILD,
     ),
 ]
 ComputeCapabilities: TypeAlias = Annotated[
@@ -76,7 +81,10 @@ DriverChoice: TypeAlias = Annotated[
 ]
 Force: TypeAlias = Annotated[
     bool,
-    typer.Option(help="Take the nearest known-good for a GPU or release not in the catalog.", rich_help_panel=REQUEST),
+    typer.Option(
+        help="Take the nearest known-good for a GPU or release not in the catalog, and any Bazel.",
+        rich_help_panel=REQUEST,
+    ),
 ]
 Index: TypeAlias = Annotated[
     list[str] | None,
@@ -91,6 +99,85 @@ FindLinks: TypeAlias = Annotated[
 With: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--with", metavar="PACKAGE", help="A further package for it (repeatable).", rich_help_panel=REQUEST),
+]
+Source: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="DIR, FILE.tar.gz, https://…/FILE.tar.gz#sha256=HEX or https://…/NAME.git@TAG; the release's own else.",
+        rich_help_panel=BUILD,
+    ),
+]
+Compiler: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="gcc, clang-16 or a path on the hosts instead of the release's own.", rich_help_panel=BUILD),
+]
+Keep: TypeAlias = Annotated[
+    Literal["faster", "build", "wheel"],
+    typer.Option(help="Which one is left current when a build was measured against the wheel.", rich_help_panel=BUILD),
+]
+Blas: TypeAlias = Annotated[
+    Literal["openblas", "mkl"] | None, typer.Option(help="What NumPy is built with.", rich_help_panel=BUILD)
+]
+AcceptMklLicense: TypeAlias = Annotated[
+    bool, typer.Option("--accept-mkl-license", help="Intel's licence of MKL was read.", rich_help_panel=BUILD)
+]
+UntilWhat: TypeAlias = Annotated[
+    Literal["preflight", "configure", "build"] | None,
+    typer.Option("--until", help="Stop there and show what was found, written or built.", rich_help_panel=BUILD),
+]
+Bazel: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="A Bazel or Bazelisk on the hosts.", rich_help_panel=BUILD),
+]
+BazeliskBaseUrl: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where Bazelisk finds Bazel: a mirror or file://.", rich_help_panel=BUILD),
+]
+Jobs: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        help="Compilers at once on each host. [default: from its memory and cores]",
+        rich_help_panel=BUILD,
+        show_default=False,
+    ),
+]
+MemoryPerJob: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-per-job",
+        metavar="MIB",
+        min=1,
+        help="What --jobs is worked out from. [default: the release's]",
+        rich_help_panel=BUILD,
+        show_default=False,
+    ),
+]
+RemoteCache: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A Bazel cache that hosts share: grpc://, http:// … (its password: PROVISION_REMOTE_CACHE_PASSWORD).",
+        rich_help_panel=BUILD,
+    ),
+]
+RemoteExecutor: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="URL", help="Where Bazel runs its actions: grpc://.", rich_help_panel=BUILD)
+]
+BuildFolder: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR", help="A large local disk of the hosts; their cache folder else.", rich_help_panel=BUILD
+    ),
+]
+Pairs: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=1, max=99, help="How often the build and the wheel are measured.", rich_help_panel=BUILD
+    ),
 ]
 DriverVersion: TypeAlias = Annotated[
     str | None,
@@ -128,10 +215,22 @@ def request_from(
     index: Sequence[str] | None,
     find_links: Sequence[str] | None,
     packages: Sequence[str] | None,
+    source: str | None,
+    compiler: str | None,
+    keep: str,
+    blas: str | None,
+    accept_mkl_license: bool,
 ) -> Request:
-    """The checked request. Raises UsageError."""
+    """The checked request, the tree that it names looked into. Raises UsageError."""
     from provision.resolve.request import parse_request
 
+    building: dict[str, Any] = {
+        "source": None if source is None else source_from(source, framework, catalog),
+        "compiler": compiler,
+        "keep": keep,
+        "blas": blas,
+        "accept_mkl_license": accept_mkl_license,
+    }
     return parse_request(
         frameworks=tuple(framework or ()),
         device=device,
@@ -146,7 +245,25 @@ def request_from(
         find_links=tuple(find_links or ()),
         requirements=tuple(packages or ()),
         catalog=catalog,
+        **{name: value for name, value in building.items() if value not in (None, False, "faster")},
     )
+
+
+def source_from(text: str, framework: Sequence[str] | None, catalog: Catalog) -> model.Source:
+    """The source that ``--source`` names: of the frameworks asked for, the one that it is of. Raises UsageError."""
+    from provision.resolve.request import parse_request
+    from provision.run.sources import source_of
+
+    names = [
+        wanted.framework for wanted in parse_request(frameworks=tuple(framework or ()), catalog=catalog).frameworks
+    ]
+    refused: list[UsageError] = []
+    for name in names:
+        try:
+            return source_of(text, name)
+        except UsageError as error:
+            refused.append(error)
+    raise refused[0]
 
 
 def hosts_from(hosts: Sequence[str] | None, inventory: Sequence[Path] | None, limit: str | None) -> tuple[Host, ...]:

@@ -9,7 +9,10 @@ import typer
 
 from provision.cli import console
 from provision.cli.options import (
+    AcceptMklLicense,
+    Blas,
     Capability,
+    Compiler,
     ComputeCapabilities,
     Cpu,
     Device,
@@ -23,10 +26,12 @@ from provision.cli.options import (
     Index,
     Inventory,
     Json,
+    Keep,
     Limit,
     Name,
     Origin,
     Python,
+    Source,
     With,
     request_from,
 )
@@ -44,6 +49,8 @@ Examples:
   provision plan --framework pytorch me@box -o plan.json
 
   provision plan --from box/ --driver-version 580.65.06
+
+  provision plan --framework tensorflow==2.15.1 --origin source --cpu x86-64-v3
 """
 
 
@@ -59,7 +66,7 @@ def plan(
     hosts: Hosts = None,
     inventory: Inventory = None,
     limit: Limit = None,
-    source: From = None,
+    dump: From = None,
     framework: Framework = None,
     device: Device = "auto",
     origin: Origin = "auto",
@@ -74,6 +81,11 @@ def plan(
     index: Index = None,
     find_links: FindLinks = None,
     packages: With = None,
+    source: Source = None,
+    compiler: Compiler = None,
+    keep: Keep = "faster",
+    blas: Blas = None,
+    accept_mkl_license: AcceptMklLicense = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Save it, for `provision apply`.")
     ] = None,
@@ -86,8 +98,9 @@ def plan(
     request = request_from(
         catalog=catalog(), framework=framework, device=device, origin=origin, cpu=cpu, capabilities=capabilities,
         python=python, name=name, driver=driver, force=force, index=index, find_links=find_links, packages=packages,
+        source=source, compiler=compiler, keep=keep, blas=blas, accept_mkl_license=accept_mkl_license,
     )  # fmt: skip
-    looked = tuple(_overridden(each, driver_version, capability) for each in read(hosts, inventory, limit, source))
+    looked = tuple(_overridden(each, driver_version, capability) for each in read(hosts, inventory, limit, dump))
     planned = plans_for(looked, request)
     plans = [each.plan for each in planned if each.plan is not None]
     if output is not None and plans:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from provision.cli import console
-from provision.errors import HostError, Interrupted, ProvisionError
+from provision.errors import HostError, Interrupted, ProvisionError, UsageError
 from provision.model.environment import EnvironmentState
 from provision.model.facts import Facts
 from provision.model.host import Host
@@ -19,7 +19,11 @@ from provision.model.readings import Readings
 from provision.model.report import Failure, Report
 
 if TYPE_CHECKING:
+    from provision.model.catalog import Catalog
     from provision.model.request import Request
+
+FEW = 4
+"""Host names that are listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,7 @@ def plans_for(looked: Sequence[Looked], request: Request) -> tuple[Planned, ...]
     from provision.resolve import plan_for
 
     table = catalog()
+    request = for_fleet(looked, request, table)
     planned = []
     for found in looked:
         if found.facts is None:
@@ -96,6 +101,52 @@ def plans_for(looked: Sequence[Looked], request: Request) -> tuple[Planned, ...]
         except ProvisionError as error:
             planned.append(Planned(looked=found, failure=error))
     return tuple(planned)
+
+
+def for_fleet(looked: Sequence[Looked], request: Request, catalog: Catalog) -> Request:
+    """With ``--cpu fleet`` the request with the flags that every host has; any other as it is.
+
+    Raises UsageError for hosts that have no build in common, HostError where one of them could not be read.
+    """
+    if request.cpu != "fleet":
+        return request
+    from provision.resolve.copts import fleet_flags
+
+    if len(looked) < 2:
+        raise UsageError(
+            what="--cpu fleet is about several hosts",
+            why="it compiles for what all of them have, and there is one",
+            hint="name them all, or give an inventory (-i hosts.yml); --cpu native is for one host",
+        )
+    unread = [each for each in looked if each.facts is None]
+    if unread:
+        first = unread[0]
+        raise HostError(
+            what=f"--cpu fleet needs every host, and {' and '.join(each.host.name for each in unread)} cannot be read",
+            why=f"{first.failure.what}: {first.failure.why}".rstrip(": ") if first.failure is not None else "",
+            hint="leave it out with --limit, or name a level that it has: --cpu x86-64-v3",
+        )
+    fleet = fleet_flags([each.facts for each in looked if each.facts is not None], catalog)
+    console.story(fleet_text(len(looked), fleet.flags, fleet.lacking))
+    return replace(request, cpu_flags=fleet.flags)
+
+
+def fleet_text(hosts: int, flags: Sequence[str], lacking: Mapping[str, Sequence[str]]) -> str:
+    """What the hosts have in common, and which of them cost the others which flags."""
+    lines = [f"fleet of {hosts} hosts: {len(flags)} CPU flags that compilers use are on all of them"]
+    by_hosts: dict[tuple[str, ...], list[str]] = {}
+    for flag, names in lacking.items():
+        by_hosts.setdefault(tuple(names), []).append(flag)
+    for names, lost in by_hosts.items():
+        lines.append(
+            f"  left out, since {_few(names)} {'lacks' if len(names) == 1 else 'lack'} them: {', '.join(lost)}"
+        )
+    return "\n".join(lines)
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:FEW])
+    return shown if len(names) <= FEW else f"{shown} and {len(names) - FEW} more"
 
 
 def failed_report(host: str, error: ProvisionError) -> Report:

@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from provision.cli.options import (
+    AcceptMklLicense,
     AskBecomePass,
+    Bazel,
+    BazeliskBaseUrl,
+    Blas,
+    BuildFolder,
+    Compiler,
     ComputeCapabilities,
     Cpu,
     Data,
@@ -21,12 +27,20 @@ from provision.cli.options import (
     Hosts,
     Index,
     Inventory,
+    Jobs,
     Json,
+    Keep,
     Limit,
     LockTimeout,
+    MemoryPerJob,
     Name,
     Origin,
+    Pairs,
     Python,
+    RemoteCache,
+    RemoteExecutor,
+    Source,
+    UntilWhat,
     With,
     Yes,
     hosts_from,
@@ -41,6 +55,10 @@ Examples:
   provision up --framework pytorch me@box --yes
 
   provision up -i hosts.yml --limit lab --yes --json
+
+  provision up --framework tensorflow==2.15.1 --origin source --source ~/tensorflow me@box
+
+  provision up -i hosts.yml --origin source --cpu fleet --remote-cache grpc://cache:9092
 """
 APPLY_EXAMPLES = """
 Examples:
@@ -81,6 +99,20 @@ def up(
     index: Index = None,
     find_links: FindLinks = None,
     packages: With = None,
+    source: Source = None,
+    compiler: Compiler = None,
+    keep: Keep = "faster",
+    blas: Blas = None,
+    accept_mkl_license: AcceptMklLicense = False,
+    until: UntilWhat = None,
+    bazel: Bazel = None,
+    bazelisk_base_url: BazeliskBaseUrl = None,
+    jobs: Jobs = None,
+    memory_per_job: MemoryPerJob = None,
+    remote_cache: RemoteCache = None,
+    remote_executor: RemoteExecutor = None,
+    build_folder: BuildFolder = None,
+    pairs: Pairs = 3,
     data: Data = None,
     no_verify: NoVerify = False,
     lock_timeout: LockTimeout = 600,
@@ -92,14 +124,21 @@ def up(
     from provision.catalog.load import catalog
     from provision.cli.carry_out import Settings, plan_and_run
     from provision.cli.planning import plans_for
+    from provision.run.build_settings import build_settings
 
     request = request_from(
         catalog=catalog(), framework=framework, device=device, origin=origin, cpu=cpu, capabilities=capabilities,
         python=python, name=name, driver=driver, force=force, index=index, find_links=find_links, packages=packages,
+        source=source, compiler=compiler, keep=keep, blas=blas, accept_mkl_license=accept_mkl_license,
+    )  # fmt: skip
+    build = build_settings(
+        until=until, bazel=bazel, bazelisk_base_url=bazelisk_base_url, force=force, jobs=jobs,
+        memory_mib_per_job=memory_per_job, remote_cache=remote_cache, remote_executor=remote_executor,
+        build_folder=build_folder,
     )  # fmt: skip
     settings = Settings(
         inventory=tuple(inventory or ()), data=data, verify=not no_verify, lock_timeout_s=lock_timeout,
-        ask_become_pass=ask_become_pass, dry_run=dry_run, yes=yes, as_json=as_json,
+        ask_become_pass=ask_become_pass, dry_run=dry_run, yes=yes, as_json=as_json, build=build, pairs=pairs,
     )  # fmt: skip
     chosen = hosts_from(hosts, inventory, limit)
     plan_and_run(chosen, lambda looked: plans_for(looked, request), settings)
@@ -110,6 +149,16 @@ def apply(
     hosts: Hosts = None,
     inventory: Inventory = None,
     limit: Limit = None,
+    force: Force = False,
+    until: UntilWhat = None,
+    bazel: Bazel = None,
+    bazelisk_base_url: BazeliskBaseUrl = None,
+    jobs: Jobs = None,
+    memory_per_job: MemoryPerJob = None,
+    remote_cache: RemoteCache = None,
+    remote_executor: RemoteExecutor = None,
+    build_folder: BuildFolder = None,
+    pairs: Pairs = 3,
     data: Data = None,
     no_verify: NoVerify = False,
     lock_timeout: LockTimeout = 600,
@@ -120,11 +169,17 @@ def apply(
 ) -> None:
     from provision.cli.carry_out import Settings, plan_and_run
     from provision.cli.saved import plans_by_host, read_plans
+    from provision.run.build_settings import build_settings
 
     plans = read_plans(file)
     names = tuple(hosts or ()) or (() if limit or inventory else tuple(p.host for p in plans if p.host != "localhost"))
+    build = build_settings(
+        until=until, bazel=bazel, bazelisk_base_url=bazelisk_base_url, force=force, jobs=jobs,
+        memory_mib_per_job=memory_per_job, remote_cache=remote_cache, remote_executor=remote_executor,
+        build_folder=build_folder,
+    )  # fmt: skip
     settings = Settings(
         inventory=tuple(inventory or ()), data=data, verify=not no_verify, lock_timeout_s=lock_timeout,
-        ask_become_pass=ask_become_pass, dry_run=dry_run, yes=yes, as_json=as_json,
+        ask_become_pass=ask_become_pass, dry_run=dry_run, yes=yes, as_json=as_json, build=build, pairs=pairs,
     )  # fmt: skip
     plan_and_run(hosts_from(names, inventory, limit), lambda looked: plans_by_host(plans, looked), settings)

@@ -21,7 +21,10 @@ from provision.run.files import write_atomically
 
 PROVISION = [sys.executable, "-m", "provision"]
 DUMP = Path(__file__).resolve().parents[1] / "hosts" / "debian12-intelvm-nogpu-nodriver"
-REPORT_KEYS = {"schema", "ok", "host", "environment", "changed", "steps", "checks", "smoke", "failures"}
+REPORT_KEYS = {
+    "schema", "ok", "host", "environment", "changed", "steps", "checks", "smoke", "failures", "builds", "comparisons",
+    "configured",
+}  # fmt: skip
 
 
 @pytest.fixture
