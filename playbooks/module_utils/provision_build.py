@@ -221,8 +221,7 @@ class Maker:
         return found
 
     def _unpack(self, say: Callable[..., None]) -> None:
-        if not self.params["archive"]:
-            self.tree.mkdir(parents=True, exist_ok=True)
+        if not self.params["archive"]:  # the engine fetches it
             return
         say("unpacking the source")
         archive = self.layout.inside(self.params["archive"])

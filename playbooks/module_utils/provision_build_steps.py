@@ -13,6 +13,8 @@ STEP = re.compile(r"\s*\[(\d+)/(\d+)\] ?(.*)")
 FAILED = re.compile(r"\s*FAILED: (?:\[code=\d+\] )?(.*)")
 COMPILES = re.compile(r"Building (?:C|CXX|CUDA) object|Compiling (?:C|C\+\+) object")
 ERROR = re.compile(r"\b(?:fatal error|error|Error|ERROR)\b[: ]|Killed|No space left")
+# ../../meson.build:28:4: ERROR: Problem encountered: …
+MESON = re.compile(r"meson\.build:\d+:\d+: ERROR: ")
 KEPT_LINES = 4000
 
 
@@ -57,6 +59,9 @@ class Steps:
             said = said[:stop]
             command = said[1] if len(said) > 1 else command
         why = next((line.strip() for line in said[1:] if ERROR.search(line)), "")
+        if self._failed_at is None:  # not a step of ninja: what stopped it stands at the end
+            ends = [line.strip() for line in said if ERROR.search(line)]
+            why = next((line for line in ends if MESON.search(line)), ends[-1] if ends else "")
         return BuildFailure(
             f"building {build['framework']} {build['version']} failed",
             why or f"{argv[0]} ended with status {status}" + (f": {said[-1].strip()}" if said else ""),

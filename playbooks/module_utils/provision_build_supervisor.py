@@ -23,7 +23,7 @@ from typing import Any, Callable  # Callable of collections.abc takes no argumen
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
 from ansible.module_utils.provision_files import write_atomically
 from ansible.module_utils.provision_process import STOP_SIGNALS, stoppable
-from ansible.module_utils.provision_progress import EVERY_S, Progress
+from ansible.module_utils.provision_progress import Progress
 
 MARK = "PROVISION_BUILD"
 """What a build's commands carry in their environment, with the build's key: what a killed one left is found by it."""
@@ -228,11 +228,10 @@ def _write(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 class Reporter:
-    """Writes the newest progress into ``folder/progress``, seldom enough to be followed."""
+    """Keeps ``folder/progress`` at the newest that was said. Whoever follows looks as often as it likes."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "progress"
-        self._last = ("", 0.0)
 
     def say(
         self,
@@ -241,10 +240,6 @@ class Reporter:
         total_mib: float | None = None,
         build: Mapping[str, Any] | None = None,
     ) -> None:
-        now = time.monotonic()
-        if (build is not None or text == self._last[0]) and now - self._last[1] < EVERY_S:
-            return
-        self._last = (text, now)
         temporary = self._path.with_name(".progress")
         said = {"text": text, "done_mib": done_mib, "total_mib": total_mib, "build": build}
         with contextlib.suppress(OSError):

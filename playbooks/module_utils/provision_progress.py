@@ -42,7 +42,7 @@ class Progress:
         safe = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)
         self.path = runs / f"{safe}.progress" if safe else None
         self.step = step
-        self._last = ("", 0.0)
+        self._last = ("", 0.0)  # what was said ("" for how far a build is), and when
 
     def __enter__(self) -> Progress:
         if self.path is not None:
@@ -68,10 +68,10 @@ class Progress:
         (null: not known), "guess" (no earlier build of this tree says how long it takes). Its text changes with every
         action, so those lines, too, come at most every 0.3 s.
         """
-        now = time.time()
-        if self.path is None or ((build is not None or text == self._last[0]) and now - self._last[1] < EVERY_S):
+        now, key = time.time(), "" if build is not None else text
+        if self.path is None or (key == self._last[0] and now - self._last[1] < EVERY_S):
             return
-        self._last = (text, now)
+        self._last = (key, now)
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8", errors="replace") as file:
