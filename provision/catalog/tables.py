@@ -9,8 +9,13 @@ from provision.catalog.load import read_chips
 from provision.catalog.releases import framework_releases
 from provision.catalog.rows import FOLDER, make, make_all, table
 from provision.model.catalog import (
+    BuildOption,
+    BuildTable,
+    BuildTool,
+    BuildVariable,
     Catalog,
     CompilerFlag,
+    ConfiguredLine,
     CpuLevel,
     CudaRelease,
     CudnnRelease,
@@ -41,6 +46,18 @@ ROWS: dict[str, tuple[str, str, type[Any]]] = {
 }
 """By field of Catalog: the file, the name of its [[rows]], and what a row becomes."""
 
+BUILDS = {"tensorflow": "tensorflow_configure.toml", "pytorch": "pytorch_build.toml"}
+"""By framework: what its source builds are told."""
+
+BUILD_ROWS: dict[str, tuple[str, type[Any]]] = {
+    "variables": ("variable", BuildVariable),
+    "options": ("option", BuildOption),
+    "lines": ("line", ConfiguredLine),
+    "tools": ("tool", BuildTool),
+    "forbidden": ("forbidden", ConfiguredLine),
+}
+"""By field of BuildTable: the name of the [[rows]], and what a row becomes."""
+
 SINGLES = {"cuda.toml": ("kernel_rules",), "drivers.toml": ("architectures", "open_modules")}
 """By file: its parts that are not [[rows]]."""
 
@@ -66,7 +83,16 @@ def read(folder: Path = FOLDER) -> Catalog:
         kernel_rules=make(KernelRules, cuda.get("kernel_rules"), "cuda.toml", "[kernel_rules]"),
         open_modules=make(OpenModules, drivers.get("open_modules"), "drivers.toml", "[open_modules]"),
         chips=read_chips(folder),
+        builds={framework: read_build(name, folder) for framework, name in BUILDS.items()},
     )
+
+
+def read_build(name: str, folder: Path = FOLDER) -> BuildTable:
+    content = table(name, folder, [key for key, _ in BUILD_ROWS.values()])
+    rows: dict[str, Any] = {
+        field: make_all(kind, content[key], name, key) for field, (key, kind) in BUILD_ROWS.items() if key in content
+    }
+    return BuildTable(**rows)
 
 
 def read_microarchitectures(folder: Path = FOLDER) -> tuple[Microarchitecture, ...]:

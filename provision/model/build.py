@@ -41,6 +41,8 @@ class Source:
     """The version that the tree says it is; None where it was not looked into."""
     bazel: str | None = None
     """What its .bazelversion names; None likewise."""
+    size_mib: int | None = None
+    """tree, tarball: of the unpacked files; None where it was not looked into. Scales the disk that is asked for."""
 
     def __str__(self) -> str:
         return f"{self.location}@{self.ref}" if self.ref else self.location
@@ -52,12 +54,12 @@ class Compiler:
 
     family: Literal["gcc", "clang"]
     version: str
-    """"12.2.0"."""
+    """"12.2.0"; empty where nobody has asked it yet: the target does."""
     path: str
     """"/usr/bin/gcc-12": the C compiler; its C++ companion lies beside it (g++-12, clang++-16)."""
 
     def __str__(self) -> str:
-        return f"{'GCC' if self.family == 'gcc' else 'Clang'} {self.version}"
+        return f"{'GCC' if self.family == 'gcc' else 'Clang'} {self.version}".rstrip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

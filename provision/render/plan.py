@@ -48,6 +48,8 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "arch": plan.arch,
         "glibc": plan.glibc,
         "fingerprint": plan.fingerprint,
+        "builds": to_data(plan.builds),
+        "stock": plan_data(plan.stock) if plan.stock is not None else None,
     }
 
 

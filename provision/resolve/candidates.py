@@ -165,12 +165,17 @@ def _source(release: Release, facts: Facts, request: Request, catalog: Catalog) 
 
 
 def _own_requirements(release: Release, device: str, arch: str | None) -> tuple[str, ...]:
-    """Those of the wheel of the same device, without the name of an index's build: our wheel has none."""
+    """Those of the wheel of the same device, under the name that our wheel has: without an index's build, and without
+    an extra that brings CUDA where the box has it."""
     same = sorted((build for build in release.builds if build.device == device), key=lambda build: build.name)
     lines = min(same, key=lambda build: arch not in build.archs).requirements if same else ()
-    return tuple(re.sub(r"\+[A-Za-z0-9.]+$", "", line) for line in lines) or (
+    lines = tuple(re.sub(r"\+[A-Za-z0-9.]+$", "", line) for line in lines) or (
         f"{release.framework}=={release.version}",
     )
+    recipe = release.recipe
+    if recipe is None or not recipe.distributions or (device == "cuda" and recipe.hermetic_cuda):
+        return lines
+    return (f"{recipe.distributions[0]}=={release.version}", *lines[1:])
 
 
 def _newest_cuda(release: Release, facts: Facts, request: Request, catalog: Catalog) -> str | None:
@@ -190,8 +195,7 @@ def _newest_cuda(release: Release, facts: Facts, request: Request, catalog: Cata
 
 def hermetic(release: Release) -> bool:
     """Whether its source build downloads CUDA by itself, so that the box needs no toolkit."""
-    recipe = release.recipe
-    return recipe is not None and str(recipe.values.get("cuda_source", "")).startswith("hermetic")
+    return release.recipe is not None and release.recipe.hermetic_cuda
 
 
 def _builds(release: Release, facts: Facts) -> tuple[WheelBuild, ...]:

@@ -7,18 +7,22 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from provision.model.build import Build, Needs
 from provision.model.catalog import Catalog
+from provision.model.data import to_data
 from provision.model.facts import Facts
 from provision.model.plan import Plan, Rejection, Stack, StackDriver
 from provision.model.request import Request
+from provision.resolve.build import builds, told_of
+from provision.resolve.build_lines import build_lines
+from provision.resolve.build_reasons import build_reasons, compared
 from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities
 from provision.resolve.changes import changes
-from provision.resolve.copts import options as compiler_options
-from provision.resolve.copts import target as cpu_target
 from provision.resolve.overrides import completed
 from provision.resolve.reasons import reasons
 from provision.resolve.solve import Judged, Solution, solve
 from provision.resolve.steps import steps
+from provision.resolve.stock import stock_plan
 from provision.resolve.targets import box, left_out, targets
 
 BACKEND_NAMES = {"tensorflow": "tensorflow", "pytorch": "torch", "jax": "jax"}
@@ -32,13 +36,17 @@ def plan_for(facts: Facts, request: Request, catalog: Catalog) -> Plan:
     read, facts = facts, completed(facts)
     solution = solve(facts, request, catalog)
     environment = _environment(solution, request, catalog)
-    stack = _devices(tuple(_stack(each, solution, environment, request, catalog) for each in solution.chosen))
+    told = told_of(solution, request, catalog)
+    built = builds(told)
+    stack = _devices(tuple(_stack(each, solution, environment, built, request, catalog) for each in solution.chosen))
+    stock = stock_plan(solution, built, read, request, catalog, plan_for)
     plan = Plan(
         host=facts.host,
         request=request,
         stack=stack,
         reasons=(
             *reasons(solution, read, facts, request, catalog),
+            *build_reasons(told, stock, request),
             *changes(solution, request, catalog),
         ),
         rejected=tuple(
@@ -47,9 +55,11 @@ def plan_for(facts: Facts, request: Request, catalog: Catalog) -> Plan:
             for each in row
             if each.objections
         ),
-        steps=steps(solution, stack, facts, request),
+        steps=steps(solution, stack, build_lines(told, built), compared(stock, request), facts, request),
         arch=facts.cpu.arch,
         glibc=facts.system.glibc,
+        builds=built,
+        stock=stock,
     )
     return replace(plan, fingerprint=fingerprint(plan))
 
@@ -73,14 +83,35 @@ def fingerprint(plan: Plan) -> str:
             for each in plan.stack
         ],
     }
+    if plan.builds:
+        content["builds"] = [_identity(each) for each in plan.builds]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _identity(build: Build) -> str:
+    """What makes it another wheel: not where the source or the compiler lies, and not what the box must have."""
+    content = to_data(replace(build, needs=NO_NEEDS))
+    if build.source.sha256 is not None:
+        content["source"] = {"sha256": build.source.sha256}
+    text = json.dumps(content, sort_keys=True)
+    return text.replace(build.compiler.path, "{compiler}") if build.compiler else text
+
+
+NO_NEEDS = Needs(memory_mib_per_job=0, disk_mib=0, tmp_mib=0)
+
+
 def _stack(
-    judged: Judged, solution: Solution, environment: dict[str, str], request: Request, catalog: Catalog
+    judged: Judged,
+    solution: Solution,
+    environment: dict[str, str],
+    built: tuple[Build, ...],
+    request: Request,
+    catalog: Catalog,
 ) -> Stack:
     candidate, facts = judged.candidate, solution.driver.facts
     build, recipe = candidate.build, candidate.release.recipe
+    made = next((each for each in built if each.framework == candidate.framework and candidate.source), None)
+    own = recipe.compiler if recipe and recipe.hermetic_compiler else None
     return Stack(
         framework=candidate.framework,
         version=candidate.release.version,
@@ -95,9 +126,9 @@ def _stack(
         cudnn=_cudnn(judged) if build.device == "cuda" else None,
         driver=_driver(candidate, solution, request, catalog),
         compute_capabilities=_capabilities(candidate, facts, request),
-        copts=_copts(candidate, facts, request, catalog),
-        bazel=recipe.bazel if recipe and candidate.source else None,
-        compiler=recipe.compiler if recipe and candidate.source else None,
+        copts=tuple(each.option for each in made.copts) if made else (),
+        bazel=made.bazel.version if made and made.bazel else None,
+        compiler=(str(made.compiler) if made.compiler else own) if made else None,
         environment=environment,
     )
 
@@ -129,14 +160,6 @@ def _capabilities(candidate: Candidate, facts: Facts, request: Request) -> tuple
     if candidate.source and request.compute_capabilities:
         return request.compute_capabilities
     return tuple(str(each) for each in sorted({each.capability for each in targets(facts, request) if each.capability}))
-
-
-def _copts(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> tuple[str, ...]:
-    recipe = candidate.release.recipe
-    if not candidate.source or recipe is None:
-        return ()
-    wanted = cpu_target(request.cpu, facts.cpu.flags, catalog)
-    return compiler_options(wanted, facts.cpu.arch, recipe.compiler, catalog)
 
 
 def _environment(solution: Solution, request: Request, catalog: Catalog) -> dict[str, str]:

@@ -12,12 +12,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier
 
 from provision.errors import UsageError
+from provision.model.build import Source
 from provision.model.catalog import Catalog
 from provision.model.request import Origin, Request, Wanted
 from provision.model.versions import ComputeCapability
 from provision.resolve.candidates import has_recipe
 from provision.resolve.copts import known_target
 from provision.resolve.releases import exact_version, listed, local_build, matching, nearest, specifiers
+from provision.resolve.request_build import with_build_options
 
 DEVICES = ("auto", "cpu", "cuda")
 ORIGINS = get_args(Origin)
@@ -41,6 +43,12 @@ def parse_request(
     indexes: Sequence[str] = (),
     find_links: Sequence[str] = (),
     requirements: Sequence[str] = (),
+    source: Source | None = None,
+    compiler: str | None = None,
+    keep: str | None = None,
+    blas: str | None = None,
+    accept_mkl_license: bool = False,
+    cpu_flags: Sequence[str] = (),
     catalog: Catalog,
 ) -> Request:
     """The request, checked. Raises UsageError for what cannot be understood or contradicts itself."""
@@ -57,6 +65,16 @@ def parse_request(
         indexes=tuple(_address("--index", text) for text in indexes),
         find_links=tuple(_address("--find-links", text) for text in find_links),
         requirements=tuple(_requirement(text) for text in requirements),
+    )
+    request = with_build_options(
+        request,
+        source=source,
+        compiler=compiler,
+        keep=keep,
+        blas=blas,
+        accept_mkl_license=accept_mkl_license,
+        cpu_flags=tuple(sorted(set(cpu_flags))),
+        catalog=catalog,
     )
     for check in CONTRADICTIONS:
         check(request)

@@ -5,17 +5,18 @@ A rule that lacks a fact does not object: unknown is not no. What it could not c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from provision.model.catalog import Catalog
+from provision.model.catalog import Catalog, CompilerFlag
 from provision.model.facts import Facts
 from provision.model.plan import Objection
 from provision.model.request import Request
 from provision.model.versions import Dotted
 from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities, pythons, system_pythons
-from provision.resolve.copts import target
+from provision.resolve.copts import oldest_that_takes
 from provision.resolve.driver import drives, installation_problem, update_hint
 from provision.resolve.targets import Target, box, capability, kernel, kinds, name_all, served_by, targets
+from provision.resolve.told import Told
 
 Rule = Callable[[Candidate, Facts, Request, Catalog], "Objection | None"]
 
@@ -251,17 +252,51 @@ def driver_drives(candidate: Candidate, facts: Facts, request: Request, catalog:
 
 
 def cpu_target(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
-    if not candidate.source or not facts.cpu.flags or request.cpu in ("native", "generic"):
+    """Flags that were asked for by name must be here. A level or a microarchitecture that this CPU is not is built all
+    the same, for another machine."""
+    if not candidate.source or not facts.cpu.flags:
         return None
-    wanted = target(request.cpu, facts.cpu.flags, catalog)
-    known = {row.flag for row in catalog.compiler_flags if row.arch == facts.cpu.arch}
-    missing = sorted((wanted.flags or frozenset()) & known - set(facts.cpu.flags))
+    told = Told(candidate=candidate, facts=facts, request=request, catalog=catalog)
+    if not told.target.listed and request.cpu != "fleet":
+        return None
+    known = {row.flag: row for row in catalog.compiler_flags if row.arch == facts.cpu.arch}
+    wanted = {flag for flag in told.target.flags or () if flag in known}
+    missing = sorted(wanted - set(facts.cpu.flags))
     if not missing:
         return None
+    rest = ",".join(flag for flag in request.cpu.split(",") if _flag(flag, known) not in missing)
     return Objection(
-        what=f"this CPU cannot run code for {request.cpu}",
-        why=f"it lacks {', '.join(missing)}",
-        hint="--cpu native builds for this machine",
+        what=f"this CPU lacks {', '.join(missing)}",
+        why=f"--cpu {request.cpu} asks for it, and the build would stop with an illegal instruction here",
+        hint=f"--cpu {rest if rest and told.target.listed else 'native'}; or name the machine that it is for "
+        "(--cpu zen4), and it is built and not run here",
+    )
+
+
+def _flag(word: str, known: Mapping[str, CompilerFlag]) -> str:
+    """The flag that a word of ``--cpu`` means: "avx2", "-mavx2"."""
+    return next((flag for flag, row in known.items() if word.strip() in (flag, row.option)), word.strip())
+
+
+def compiler(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    if not candidate.source:
+        return None
+    return Told(candidate=candidate, facts=facts, request=request, catalog=catalog).choice.objection
+
+
+def compiler_flags(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    """An option that was asked for by name is not left out because the compiler is too old for it."""
+    if not candidate.source:
+        return None
+    told = Told(candidate=candidate, facts=facts, request=request, catalog=catalog)
+    if not told.target.listed or told.choice.objection is not None or not told.left_out:
+        return None
+    words = [f"{row.option} ({oldest_that_takes(told.compiler_text, row)})" for row in told.left_out]
+    flags = ", ".join(row.flag for row in told.left_out)
+    return Objection(
+        what=f"{told.compiler_text} is too old for {flags}",
+        why=f"it does not take {', '.join(words)}",
+        hint=f"drop {flags} from --cpu, or name a newer compiler with --compiler",
     )
 
 
@@ -280,6 +315,8 @@ RULES: tuple[Rule, ...] = (
     driver_floor,
     driver_drives,
     cpu_target,
+    compiler,
+    compiler_flags,
 )
 DRIVER_RULES: tuple[Rule, ...] = (driver_works, driver_floor)
 """Rules that another driver would satisfy."""

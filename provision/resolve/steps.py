@@ -8,7 +8,7 @@ from dataclasses import replace
 from provision.model.facts import Facts
 from provision.model.plan import Stack, Step
 from provision.model.request import Request
-from provision.resolve.candidates import Candidate, system_pythons
+from provision.resolve.candidates import system_pythons
 from provision.resolve.solve import Solution
 
 ENVIRONMENTS = "~/.local/share/provision/envs"
@@ -23,20 +23,29 @@ DRIVER_PACKAGES = {
     ("rhel", "open"): "nvidia-open of branch {branch}, NVIDIA's repository",
 }
 """By distribution and module (facts/install_nvidia.md, section 2)."""
-CARRIED_OUT = frozenset({"python", "environment", "verification"})
+CARRIED_OUT = frozenset({"python", "source_build", "environment", "verification", "comparison"})
 """Ids of the steps that a role carries out; `up` stops before any other."""
 FAMILIES = {"rocky": "rhel", "almalinux": "rhel", "centos": "rhel", "fedora": "rhel", "linuxmint": "ubuntu"}
 
 
-def steps(solution: Solution, stack: tuple[Stack, ...], facts: Facts, request: Request) -> tuple[Step, ...]:
+def steps(
+    solution: Solution,
+    stack: tuple[Stack, ...],
+    build_lines: tuple[str, ...],
+    comparison: str,
+    facts: Facts,
+    request: Request,
+) -> tuple[Step, ...]:
+    """``build_lines``: what the source builds are told; ``comparison``: what they are measured against, if anything."""
     found = (
         _driver(solution, facts),
         _toolkit("cuda_toolkit", "CUDA toolkit", solution, facts),
         _toolkit("cudnn", "cuDNN", solution, facts),
         _python(solution, facts),
-        _source_build(solution, stack),
+        _source_build(stack, build_lines),
         _environment(stack, request),
         _verification(stack, request),
+        _comparison(comparison, stack, request),
     )
     return with_availability(step for step in found if step is not None)
 
@@ -113,65 +122,16 @@ def _python(solution: Solution, facts: Facts) -> Step | None:
     )
 
 
-def _source_build(solution: Solution, stack: tuple[Stack, ...]) -> Step | None:
-    built = [(each.candidate, made) for each, made in zip(solution.chosen, stack, strict=True) if each.candidate.source]
+def _source_build(stack: tuple[Stack, ...], lines: tuple[str, ...]) -> Step | None:
+    built = [f"{made.framework} {made.version}" for made in stack if made.origin == "source"]
     if not built:
         return None
-    names = ", ".join(f"{made.framework} {made.version}" for _, made in built)
     return Step(
         id="source_build",
-        title=f"Build {names} from source",
+        title=f"Build {', '.join(built)} from source",
         needs_root=False,
-        changes=tuple(line for candidate, made in built for line in build_lines(candidate, made)),
+        changes=lines,
     )
-
-
-def build_lines(candidate: Candidate, made: Stack) -> tuple[str, ...]:
-    """Everything the build is told, one thing a line."""
-    recipe = candidate.release.recipe
-    values = dict(recipe.values) if recipe else {}
-    command = values.get("gpu_command" if made.device == "cuda" else "cpu_command")
-    caps = ",".join(made.compute_capabilities)
-    bare = _capability_words(made.compute_capabilities)
-    python = str(values.get("python_selector", ""))
-    lines = [
-        f"source: tag {values['tag']}" if values.get("tag") else "",
-        f"Bazel {made.bazel}" if made.bazel else "",
-        f"compiler: {made.compiler}" if made.compiler else "",
-        f"command: {command}" if command else "",
-        f"options: {' '.join(f'--copt={option}' for option in made.copts)}" if made.copts else "",
-        _python_line(python, made.python),
-    ]
-    if made.device == "cuda":
-        lines.append(f"CUDA {made.cuda}, cuDNN {made.cudnn or 'of that CUDA'}, for compute capability {caps}")
-        if "HERMETIC_CUDA_VERSION" in str(values.get("cuda_source", "")):
-            lines.append(f"--repo_env=HERMETIC_CUDA_COMPUTE_CAPABILITIES={','.join(bare)}")
-        elif made.framework == "tensorflow":
-            lines.append(
-                f"TF_CUDA_COMPUTE_CAPABILITIES={caps} TF_CUDA_VERSION={made.cuda} TF_CUDNN_VERSION={made.cudnn}"
-            )
-        else:
-            lines.append(f"TORCH_CUDA_ARCH_LIST={';'.join(made.compute_capabilities)} USE_CUDA=1")
-    elif made.framework == "pytorch":
-        lines.append(f"USE_CUDA=0 CFLAGS={' '.join(made.copts)!r}")
-    lines.append(f"wheel: {values['wheel_output']}" if values.get("wheel_output") else "")
-    return tuple(line for line in lines if line)
-
-
-def _capability_words(capabilities: tuple[str, ...]) -> list[str]:
-    """TensorFlow's words: sm_86 is compiled code, compute_90 PTX with it."""
-    words = []
-    for text in capabilities:
-        kind = "compute" if text.endswith("+PTX") else "sm"
-        words.append(f"{kind}_{text.removesuffix('+PTX').replace('.', '')}")
-    return words
-
-
-def _python_line(selector: str, python: str) -> str:
-    for name in ("HERMETIC_PYTHON_VERSION", "TF_PYTHON_VERSION"):
-        if f"{name}=" in selector:
-            return f"--repo_env={name}={python}"
-    return f"Python {python}" if selector else ""
 
 
 def _environment(stack: tuple[Stack, ...], request: Request) -> Step:
@@ -195,4 +155,19 @@ def _verification(stack: tuple[Stack, ...], request: Request) -> Step:
         title=f"Verify: the checks, and MNIST trained with {trained}",
         needs_root=False,
         changes=(f"{ENVIRONMENTS}/{request.name}/current points at the new generation once all of it passed",),
+    )
+
+
+def _comparison(against: str, stack: tuple[Stack, ...], request: Request) -> Step | None:
+    if not against:
+        return None
+    built = ", ".join(f"{made.framework} {made.version}" for made in stack if made.origin == "source")
+    return Step(
+        id="comparison",
+        title=f"Compare the build of {built} with the stock wheel, several pairs in turn",
+        needs_root=False,
+        changes=(
+            f"against {against}, in a generation of its own",
+            f"{ENVIRONMENTS}/{request.name}/current points at the faster one (--keep faster)",
+        ),
     )

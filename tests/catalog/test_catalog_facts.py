@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from provision.catalog import catalog, microarchitectures
-from provision.model.catalog import Release, WheelBuild
+from provision.model.catalog import Release, SourceRecipe, WheelBuild, When
+from provision.model.versions import numbers
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,10 +73,46 @@ def test_every_tensorflow_release_is_there() -> None:
                 assert part["resolver_must_add"].split(" ")[0] in found.pins
         assert found.recipe is not None
         assert (found.recipe.bazel, found.recipe.compiler) == (row["bazel"]["version"], row["compiler"]["docs"])
-        assert list(found.recipe.compiler_limits) == row["compiler"]["limits"]
-        for key, value in row["build"].items():
-            if key != "source":
-                assert found.recipe.values[key] == value, (row["minor"], key)
+        _same_recipe(found.recipe, row)
+
+
+def _same_recipe(recipe: SourceRecipe, row: dict[str, Any]) -> None:
+    """The typed fields say what the facts say in words."""
+    told = row["build"]
+    assert recipe.target == told["target"]
+    assert bool(recipe.wheel_argv) == bool(told["wheel_command"])
+    assert recipe.wheel_folder.endswith(told["wheel_output"].rstrip("/").replace("OUTPUT_DIR", "{wheels}"))
+    assert recipe.hermetic_cuda == told["cuda_source"].startswith("hermetic")
+    assert recipe.hermetic_compiler == told.get("cc_selector", "").startswith("hermetic")
+    assert recipe.hermetic_python == ("PYTHON_VERSION=" in told["python_selector"])
+    assert recipe.shared_tools == ("host_configuration" in told)
+    bounds = [(limit.oldest or "", limit.below or "") for limit in recipe.limits]
+    for text in row["compiler"]["limits"]:
+        if "fail" in text:
+            assert any(below and f"{below} and newer fail" in text for _, below in bounds), text
+    for key in told.keys() & recipe.values.keys():
+        assert recipe.values[key] == told[key], (row["minor"], key)
+
+
+def test_a_tensorflow_build_is_told_what_its_commands_say() -> None:
+    """Every option of the documented commands is given, but for the name of the CPU wheel."""
+    for row in facts("tensorflow.toml")["release"]:
+        for device, key in (("cpu", "cpu_command"), ("cuda", "gpu_command")):
+            words = set(row["build"][key].split()) - {"bazel", "build", row["build"]["target"]}
+            words = {word.replace("=tensorflow_cpu", "=tensorflow") for word in words}
+            if row["minor"] in ("1.15", "2.0", "2.1", "2.2", "2.3", "2.4"):
+                words -= {"--config=opt"}  # it would compile the build's tools with -march=native
+            options = {
+                each.option
+                for each in catalog().builds["tensorflow"].options
+                if each.when.device in (None, device) and _holds(each.when, row["minor"])
+            }
+            assert words <= options, (row["minor"], key)
+
+
+def _holds(when: When, series: str) -> bool:
+    first, last = when.first or "0", when.last or "99"
+    return numbers(first) <= numbers(series) <= numbers(last)
 
 
 def test_every_jax_release_on_pypi_is_there() -> None:

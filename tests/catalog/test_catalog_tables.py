@@ -18,7 +18,7 @@ from packaging.version import Version
 from provision.catalog import catalog, microarchitectures
 from provision.catalog.releases import _FrameworkTable, _ReleaseRow
 from provision.catalog.rows import FOLDER, make, table
-from provision.catalog.tables import FRAMEWORKS, ROWS, read
+from provision.catalog.tables import BUILD_ROWS, BUILDS, FRAMEWORKS, ROWS, read
 from provision.errors import CatalogBroken
 from provision.model.catalog import Catalog, CudaRelease, Microarchitecture, Release, WheelBuild
 from provision.model.chips import Chip
@@ -46,7 +46,7 @@ def rows(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
                 yield from rows(item, f"{path}.{key}")
 
 
-SHARED_SOURCE = ("ranges", "gcc", "clang")
+SHARED_SOURCE = ("ranges", "gcc", "clang", "limits")
 """Rows without their own source: the one of the table or row around them covers all."""
 
 
@@ -69,13 +69,14 @@ def test_no_table_speaks_of_one_machine(name: str) -> None:
 
 
 def test_every_file_is_read() -> None:
-    read_by_name = {file for file, _, _ in ROWS.values()} | set(FRAMEWORKS)
+    read_by_name = {file for file, _, _ in ROWS.values()} | set(FRAMEWORKS) | set(BUILDS.values())
     assert set(FILES) == read_by_name | {"chips.toml", "microarchitectures.toml"}
 
 
 KINDS: list[tuple[str, str, type[Any]]] = [
     *ROWS.values(),
     *((name, "release", _ReleaseRow) for name in FRAMEWORKS),
+    *((name, key, kind) for name in BUILDS.values() for key, kind in BUILD_ROWS.values() if key in table(name)),
     ("chips.toml", "chip", Chip),
     ("microarchitectures.toml", "microarchitecture", Microarchitecture),
 ]
@@ -218,7 +219,7 @@ def test_recipes_are_there_for_what_can_be_built() -> None:
     newest = catalog().of("tensorflow")[0].recipe
     assert newest is not None
     assert (newest.bazel, newest.compiler) == ("7.4.1", "Clang 18.1.8")
-    assert newest.values["target"] == "//tensorflow/tools/pip_package:wheel"
+    assert newest.target == "//tensorflow/tools/pip_package:wheel"
 
 
 def test_keras_names_backends_that_the_catalog_has() -> None:

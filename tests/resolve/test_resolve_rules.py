@@ -269,14 +269,20 @@ def test_the_hint_knows_old_cards_from_new_ones() -> None:
     assert "| another release may have them;" in said(rules.kernels, CU126, new)
 
 
-def test_a_cpu_target_that_this_cpu_is_not() -> None:
+def test_flags_that_this_cpu_lacks_are_refused_by_name() -> None:
     name = "tensorflow 2.21.0 from source (cpu)"
-    assert said(rules.cpu_target, name, host(flags=V3), cpu="x86-64-v4") == (
-        "this CPU cannot run code for x86-64-v4 | it lacks avx512f | --cpu native builds for this machine"
+    assert said(rules.cpu_target, name, host(flags=V3), cpu="avx2,avx512f,-mavx512vnni") == (
+        "this CPU lacks avx512_vnni, avx512f | --cpu avx2,avx512f,-mavx512vnni asks for it, and the build would stop "
+        "with an illegal instruction here | --cpu avx2; or name the machine that it is for (--cpu zen4), and it is "
+        "built and not run here"
     )
-    assert objection(rules.cpu_target, name, host(flags=V3), cpu="x86-64-v3") is None
-    assert objection(rules.cpu_target, name, host(flags=V3), cpu="haswell") is None
-    assert objection(rules.cpu_target, name, host(flags=()), cpu="x86-64-v4") is None
+    assert objection(rules.cpu_target, name, host(flags=V3), cpu="avx2,fma") is None
+    assert objection(rules.cpu_target, name, host(flags=()), cpu="avx512f") is None
+
+
+@pytest.mark.parametrize("cpu", ["native", "generic", "x86-64-v3", "x86-64-v4", "haswell", "zen4"])
+def test_a_level_or_a_name_is_built_for_another_machine(cpu: str) -> None:
+    assert objection(rules.cpu_target, "tensorflow 2.21.0 from source (cpu)", host(flags=V2), cpu=cpu) is None
 
 
 def test_all_objections_are_collected() -> None:

@@ -200,7 +200,6 @@ EXPECTED = (
         build="source",
         origin="source",
         device="cpu",
-        later=("source_build",),
     ),
     Expected(
         host="intel-nehalem-i7-950-gtx460",
@@ -217,7 +216,6 @@ EXPECTED = (
         build="source",
         origin="source",
         device="cpu",
-        later=("source_build",),
     ),
     Expected(
         host="amd-k10-opteron6136",
@@ -245,7 +243,7 @@ EXPECTED = (
         origin="source",
         driver=("install", "595", "open"),
         pins=("numpy<2.4",),
-        later=("nvidia_driver", "source_build"),
+        later=("nvidia_driver",),
     ),
 )
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from provision.model.catalog import (
+    BuildOption,
+    BuildTable,
+    BuildTool,
+    BuildVariable,
     Catalog,
     CompilerFlag,
+    ConfiguredLine,
     CpuLevel,
     CudaRelease,
     DriverBranch,
@@ -16,6 +21,7 @@ from provision.model.catalog import (
     ReleasePin,
     SourceRecipe,
     WheelBuild,
+    When,
 )
 from provision.model.chips import Chip, Chips
 
@@ -73,16 +79,15 @@ def tensorflow(version: str, kernels: tuple[str, ...], **more: Any) -> Release:
             "recipe": SourceRecipe(
                 bazel="7.4.1",
                 compiler="Clang 18.1.8",
-                compiler_limits=(),
                 cuda="12.5",
                 cudnn="9.3",
-                values={
-                    "cuda_source": "hermetic: --repo_env=HERMETIC_CUDA_VERSION=12.5.1",
-                    "python_selector": "--repo_env=HERMETIC_PYTHON_VERSION=3.x",
-                    "cpu_command": "bazel build --config=opt //tensorflow/tools/pip_package:wheel",
-                    "gpu_command": "bazel build --config=opt --config=cuda //tensorflow/tools/pip_package:wheel",
-                    "tag": f"v{version}",
-                },
+                values={},
+                repository="https://example.org/tensorflow.git",
+                target="//tensorflow/tools/pip_package:wheel",
+                distributions=("tensorflow", "tensorflow-cpu"),
+                hermetic_cuda=True,
+                hermetic_compiler=True,
+                hermetic_python=True,
                 source=SOURCE,
             ),
             "pin_reasons": pinned,
@@ -325,6 +330,26 @@ PINS = (
     ),
 )
 
+TOLD = BuildTable(
+    variables=(
+        BuildVariable(name="PYTHON_BIN_PATH", value="{python}", why="its Python", source=SOURCE),
+        BuildVariable(name="TF_NEED_CUDA", value="1", why="CUDA", source=SOURCE, when=When(device="cuda")),
+        BuildVariable(name="TF_NEED_CUDA", value="0", why="no CUDA", source=SOURCE, when=When(device="cpu")),
+    ),
+    options=(
+        BuildOption(option="--config=opt", why="what configure wrote", source=SOURCE),
+        BuildOption(
+            option="--repo_env=HERMETIC_CUDA_COMPUTE_CAPABILITIES={words}",
+            why="those of the GPUs",
+            source=SOURCE,
+            when=When(device="cuda"),
+        ),
+    ),
+    lines=(ConfiguredLine(line='build --action_env PYTHON_BIN_PATH="{python}"', source=SOURCE),),
+    tools=(BuildTool(name="patchelf", why="the wheel step calls it", package="patchelf", source=SOURCE),),
+    forbidden=(ConfiguredLine(line='"3.5,7.0"', source=SOURCE, when=When(device="cuda")),),
+)
+
 CATALOG = Catalog(
     releases=RELEASES,
     pins=PINS,
@@ -350,4 +375,5 @@ CATALOG = Catalog(
         only_themselves=("5.3", "6.2", "7.2", "8.7"), same_chip=(("10.1", "11.0"),), source=SOURCE
     ),
     aliases={"tf": "tensorflow", "torch": "pytorch"},
+    builds={"tensorflow": TOLD},
 )
