@@ -36,9 +36,7 @@ def configure(context: Context, bazel_folder: Path, extra: Mapping[str, str]) ->
     argv, lines = context.fill_all(asked["argv"]), []
     context.say("configuring the tree")
     try:
-        status = context.run(
-            argv, on_line=lambda _, line: lines.append(line), environment=whole, timeout_s=CONFIGURE_S
-        )
+        status = context.run(argv, on_line=lambda _, line: lines.append(line), environment=whole, timeout_s=CONFIGURE_S)
     except OSError as error:
         raise Failure(
             "configure", f"configure could not be run: {error.strerror}", f"{argv[0]} in {context.tree}",
