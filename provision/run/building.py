@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from provision import assets
+from provision.catalog.failures import build_failures
 from provision.detect.build_failures import failure_from
-from provision.errors import ProvisionError
+from provision.errors import Interrupted, ProvisionError
 from provision.model.build import Source
 from provision.model.data import to_data
 from provision.model.report import BuildOutcome, Configured, Failure, Progress, Report, StepOutcome
@@ -42,11 +44,9 @@ def build(
 ) -> tuple[dict[str, Built], dict[str, Report]]:
     """Make every wheel that the targets' plans build: what was built, and the reports of hosts that stopped there.
 
-    With ``options.build.until`` every host stops, and its report says what was done.
+    Of hosts that share a remote cache and build the same, one compiles first and the others then fetch. With
+    ``options.build.until`` every host stops, and its report says what was done.
     """
-    from provision.run.ansible import new_run_id, play
-    from provision.run.progress import watched
-
     ready = _variables(targets, options, on_event=on_event, cancel=cancel)
     built: dict[str, Built] = {}
     stopped = {
@@ -55,8 +55,65 @@ def build(
         if isinstance(outcome, ProvisionError)
     }
     work = [(target, made) for target, made in zip(targets, ready, strict=True) if not isinstance(made, ProvisionError)]
-    if not work:
-        return built, stopped
+    in_cache: set[str] = set()
+    while work:
+        if cancel.is_set():
+            error = Interrupted(what="interrupted", why="nothing was changed on this host")
+            return built, stopped | {target.host.name: reports.stopped(target, error) for target, _ in work}
+        going, work = wave(work, in_cache, lambda each: shared_build(each[0], options))
+        for target, _ in work:
+            text = "waiting: another host builds the same first, for the remote cache"
+            on_event(Progress(host=target.host.name, kind="note", step=BUILT, text=text))
+        results, unreaped = _play(going, options, on_event=on_event, cancel=cancel, control_dir=control_dir)
+        for target, _ in going:
+            name = target.host.name
+            outcome = _outcome(target, results[name], until=options.build.until, unreaped=name in unreaped)
+            if isinstance(outcome, Report):
+                stopped[name] = outcome
+            else:
+                built[name] = outcome
+                in_cache |= {shared_build(target, options)} - {""}
+    return built, stopped
+
+
+Each = TypeVar("Each")
+
+
+def wave(
+    work: Sequence[Each], in_cache: Container[str], shared: Callable[[Each], str]
+) -> tuple[list[Each], list[Each]]:
+    """Who goes now, and who waits: of those with an equal ``shared`` that is not in the cache yet, only the first."""
+    going: list[Each] = []
+    waiting: list[Each] = []
+    begun: set[str] = set()
+    for each in work:
+        key = shared(each)
+        waits = key != "" and key not in in_cache and key in begun
+        (waiting if waits else going).append(each)
+        begun.add(key)
+    return going, waiting
+
+
+def shared_build(target: Target, options: Options) -> str:
+    """Equal for targets that may take each other's work from a remote cache; empty for one that has none."""
+    cache = options.build.remote_cache or target.host.variables.get("provision_remote_cache") or ""
+    if not cache or options.build.until in ("preflight", "configure"):
+        return ""
+    return json.dumps([str(cache), to_data(target.plan.builds)], sort_keys=True)
+
+
+def _play(
+    work: Sequence[tuple[Target, Mapping[str, Any]]],
+    options: Options,
+    *,
+    on_event: OnEvent,
+    cancel: threading.Event,
+    control_dir: str,
+) -> tuple[Mapping[str, HostResult], tuple[str, ...]]:
+    """playbooks/build.yml; each host's result, and the hosts where something may still run."""
+    from provision.run.ansible import new_run_id, play
+    from provision.run.progress import watched
+
     hosts, run_id = [target.host for target, _ in work], new_run_id()
     with watched(hosts, run_id, control_dir, on_event):
         played = play(
@@ -70,15 +127,7 @@ def build(
             become_password=options.become_password,
             run_id=run_id,
         )
-    for target, _ in work:
-        name = target.host.name
-        result = played.results[name]
-        outcome = _outcome(target, result, until=options.build.until, unreaped=name in played.unreaped)
-        if isinstance(outcome, Report):
-            stopped[name] = outcome
-        else:
-            built[name] = outcome
-    return built, stopped
+    return played.results, played.unreaped
 
 
 def _variables(
@@ -182,4 +231,4 @@ def _diagnosed(report: Report, result: HostResult) -> Iterator[Failure]:
     """The report's failures, that of a build with its known cause."""
     failed = next((each for each in _answers(result) if each.get("failed") and each.get("kind") == "build"), None)
     for failure in report.failures:
-        yield failure_from(failed) if failed is not None and failure.kind == "build" else failure
+        yield failure_from(failed, build_failures()) if failed is not None and failure.kind == "build" else failure
