@@ -59,6 +59,8 @@ def fetched(sdist: Sdist, folder: Path, environment: Mapping[str, str], say: Cal
         else:
             shutil.copyfile(folder / sdist.address, partial)
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         reason = getattr(error, "reason", None) or error
         raise Failure(
             "network", f"could not fetch {sdist.name}", f"{sdist.address}: {reason}",

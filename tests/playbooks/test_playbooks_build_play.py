@@ -17,8 +17,7 @@ from playbook_site import Site, unsafe
 from playbook_target import Target, kill_marked, marked
 from playbook_wheels import wheel
 
-
-SECRET = "s3cret-word"
+WORD = "s3cret-word"
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def source(tmp_path: Path, text: str) -> Path:
 def test_a_play_builds_and_a_second_changes_nothing(site: Site, tmp_path: Path) -> None:
     path = source(tmp_path, 'echo "$FLAVOUR: ${PROVISION_RUN}"')
     one, two = (build(environment={"FLAVOUR": flavour}) for flavour in ("plain {braces}", "{{ not a template }}"))
-    hosts = {"one": variables(site, path, one, two, **{"provision_remote_cache_password": SECRET})}
+    hosts = {"one": variables(site, path, one, two, provision_remote_cache_password=WORD)}
     assert site.play("build.yml", hosts) == 0
     assert site.result("Bring the source")["changed"] is True
     results = site.result("Build the wheel")["results"]
@@ -57,7 +56,7 @@ def test_a_play_builds_and_a_second_changes_nothing(site: Site, tmp_path: Path) 
         "{{ not a template }}: run-1",
     ]
     assert made[0]["wheel"] != made[1]["wheel"]
-    assert SECRET not in site.output
+    assert WORD not in site.output
     assert (site.target.root / made[0]["folder"] / made[0]["file"]).is_file()
     assert site.play("build.yml", hosts) == 0
     assert site.changed() == []
