@@ -146,12 +146,13 @@ def measure_apart(sizes: list[int], budget_s: float, timeout_s: float) -> tuple[
     return (json.loads(lines[-1])["inside"] if lines else None), last, child.returncode
 
 
-def judge(found: dict[str, Any]) -> dict[str, Any]:
+def judge(found: dict[str, Any], load: float | None = None) -> dict[str, Any]:
+    """``load``: processes that wanted to run in the minute before. A busy machine says little about its BLAS."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     wrong, blas, thousandfold = found.pop("wrong"), found["blas"], found["thousand"]
     rates = {(row["dtype"], row["size"]): row["gops"] for row in found["products"]}
     largest = max(size for _, size in rates)
-    data = {**found, "cpus": cpus}
+    data = {**found, "cpus": cpus, "load": load}
     library = blas["library"] or "no BLAS that could be found"
     name = f"NumPy {found['version']} with {library}"
     if wrong:
@@ -203,8 +204,9 @@ def main() -> int:
     if options.inside:
         print("\n" + json.dumps({"inside": inside(options.sizes, options.seconds)}), flush=True)
         return 0
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     found, last, status = measure_apart(options.sizes, options.seconds, options.timeout)
-    result = died(last, status, options.timeout) if found is None else judge(found)
+    result = died(last, status, options.timeout) if found is None else judge(found, load)
     print(json.dumps(result))
     return {"pass": 0, "fail": 1, "skip": 2}[result["status"]]
 

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from provision import __version__
-from provision.cli import console, detect_command, env_command, plan_command, up_command, verify_command
+from provision.cli import (
+    bench_command,
+    console,
+    detect_command,
+    env_command,
+    plan_command,
+    up_command,
+    verify_command,
+)
 from provision.cli.interrupt import ends_the_program
 
 app = typer.Typer(
@@ -34,7 +42,7 @@ def root(
     """Turn a bare Linux box into a deep-learning box that has been proved to work."""
 
 
-for module in (detect_command, plan_command, up_command, verify_command, env_command):
+for module in (detect_command, plan_command, up_command, verify_command, bench_command, env_command):
     module.register(app)
 
 

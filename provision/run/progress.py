@@ -124,7 +124,13 @@ def parsed(host: str, line: str) -> Progress | None:
         return None
 
 
-TITLES = {"environment": "Make the generation", "verification": "Run the checks", "uv": "Bring the uv program"}
+TITLES = {
+    "environment": "Make the generation",
+    "verification": "Run the checks",
+    "uv": "Bring the uv program",
+    "comparison": "Compare the build with the stock wheel",
+    "bench": "Measure the workload",
+}
 """Modules name their role; the display knows tasks by their titles (playbooks/site.yml)."""
 
 

@@ -24,11 +24,12 @@ def found(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_figures_of_the_largest_size_and_a_thousand_small_ones(load) -> None:
-    answer = load("matmul").judge(found())
+    answer = load("matmul").judge(found(), 0.25)
     assert answer["status"] == "pass"
     assert answer["what"] == "NumPy 2.4.6 with OpenBLAS, kernel Haswell: 130 GFLOP/s in float64, 260 in float32"
     assert answer["why"] == "a thousand products of 100x100: float 101 ms, integer 931 ms, converted 109 ms"
-    assert list(answer["data"]) == ["version", "products", "thousand", "blas", "cpus"]
+    assert list(answer["data"]) == ["version", "products", "thousand", "blas", "cpus", "load"]
+    assert answer["data"]["load"] == 0.25
 
 
 def test_floats_that_are_no_faster_than_integers_have_no_blas(load) -> None:
