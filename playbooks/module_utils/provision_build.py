@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable  # Callable of collections.abc takes no arguments before 3.9
 
 from ansible.module_utils import (
+    provision_bazel,
     provision_build_preflight,
     provision_build_setuptools,
     provision_build_source,
@@ -35,6 +36,7 @@ Engine = Callable[[Context], EngineResult]
 Configure = Callable[[Context], Configured]
 # engine: (what builds, what configures the tree; None where there is nothing to configure)
 ENGINES: dict[str, tuple[Engine, Configure | None]] = {
+    "bazel": (provision_bazel.build, provision_bazel.configure),
     "setuptools": (provision_build_setuptools.build, None),
     "uv": (provision_build_uv.build, None),
 }
