@@ -321,7 +321,7 @@ class Session:
 
 
 def memory_mib_per_job(context: Context) -> int:
-    return int(context.setting("memory_mib_per_job", context.build["needs"]["memory_mib_per_job"]))
+    return int(context.setting("memory_mib_per_job") or context.build["needs"]["memory_mib_per_job"])
 
 
 def search_path(context: Context) -> str:
