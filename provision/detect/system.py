@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from provision.detect.compilers import compilers
 from provision.detect.secure_boot import secure_boot
 from provision.detect.text import pairs
 from provision.model.facts import Os, System
@@ -21,6 +22,7 @@ def system_facts(readings: Readings) -> System:
         wsl=is_wsl(readings),
         container=container(readings),
         pythons=pythons(readings),
+        compilers=compilers(readings),
     )
 
 

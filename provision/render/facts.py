@@ -29,6 +29,7 @@ def facts_text(facts: Facts) -> str:
     lines += _row("memory", f"{facts.memory.total_mib} MiB" if facts.memory.total_mib else "not known")
     lines += _row("system", _system(facts.system))
     lines += _row("Python", ", ".join(facts.system.pythons) or "none found")
+    lines += _row("compilers", ", ".join(f"{each} ({each.path})" for each in facts.system.compilers))
     for gpu in facts.gpus:
         lines += _row("GPU", _gpu(gpu))
     if not facts.gpus:

@@ -20,8 +20,8 @@ NAMES = frozenset(
     lspci_tv lspci_d10de_v lspci_nnDvvv_10de lspci_vnn_10de nvidia_smi.txt nvidia_smi_q.txt nvidia_smi_q.xml
     nvidia_smi_L.txt nvidia_smi_version.txt nvidia_smi_query_gpu.csv nvidia_smi_query_gpu_gom.csv
     proc_driver_nvidia_version modinfo_nvidia_vermagic dmesg_nvidia nvcc_version cudnn_version mokutil_sb_state
-    efi_secure_boot deviceQuery.txt sys_bus_pci_devices pci_ids nvml.json glibc pythons container user_environment
-    nproc sys_cpu_topology sw_vers
+    efi_secure_boot deviceQuery.txt sys_bus_pci_devices pci_ids nvml.json glibc pythons compilers container
+    user_environment nproc sys_cpu_topology sw_vers
     """.split()  # noqa: SIM905
 )
 _PATTERNS = re.compile(

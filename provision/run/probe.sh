@@ -244,6 +244,52 @@ pythons() {
   finish
 }
 
+# One C compiler with a C++ compiler beside it: "/usr/bin/gcc-12 12.2.0", "/usr/lib/llvm-16/bin/clang Debian clang
+# version 16.0.6 (…)". Clang by its real path, which configure scripts write down. Wrappers (ccache, scripts) say nothing.
+compiler() {
+  real=$(readlink -f "$1") || real=$1
+  case ${real##*/} in *ccache* | *distcc*) return 0 ;; esac
+  IFS= read -r first <"$real"
+  case $first in '#!'*) return 0 ;; esac
+  name=${1##*/}
+  case $name in
+    gcc*)
+      [ -x "${1%/*}/g++${name#gcc}" ] && version=$("$1" -dumpfullversion) || return 0
+      found=$1
+      ;;
+    *)
+      base=${real##*/}
+      [ -x "${real%/*}/clang++${base#clang}" ] && version=$("$real" --version) || return 0
+      found=$real
+      ;;
+  esac
+  printf '%s %s\n' "$found" "${version%%
+*}"
+}
+
+# GCC and Clang on PATH, all asked at once. Those with a number in their name come first, because the plain name means
+# another one after an upgrade.
+compilers() {
+  case $system in Darwin*) return 0 ;; esac # its gcc is Clang
+  known=
+  IFS=:
+  set -f
+  for folder in $PATH:/usr/bin:/usr/local/bin; do
+    set +f
+    unset IFS
+    case $folder in /*) ;; *) continue ;; esac
+    for one in "$folder"/gcc-[0-9] "$folder"/gcc-[0-9][0-9] "$folder"/gcc "$folder"/clang-[0-9] "$folder"/clang-[0-9][0-9] \
+      "$folder"/clang; do
+      [ -x "$one" ] && [ -f "$one" ] || continue
+      for other in $known; do [ "$one" -ef "$other" ] && continue 2; done
+      case $one in *[[:space:]]*) continue ;; esac
+      known="$known $one"
+      compiler "$one" &
+    done
+  done
+  wait
+}
+
 # Variables that change what NumPy, TensorFlow, PyTorch or JAX do, whoever set them
 user_environment() {
   frame user_environment
@@ -320,16 +366,23 @@ macos() {
 
 system=$(uname -srvm)
 wanted=
-cpu
-memory
-operating_system
-container
-secure_boot
-pci
-driver
-toolkit
-pythons
-user_environment
-environments
-case $system in Darwin*) macos ;; esac
-frame end
+# A Clang takes 40 ms to say its version, longer than all the rest: it is asked first, and heard last
+compilers | {
+  exec 3<&0 </dev/null
+  cpu
+  memory
+  operating_system
+  container
+  secure_boot
+  pci
+  driver
+  toolkit
+  pythons
+  user_environment
+  environments
+  case $system in Darwin*) macos ;; esac
+  frame compilers
+  cat <&3
+  finish
+  frame end
+}

@@ -209,6 +209,27 @@ def test_pythons_are_run_and_shims_are_not(ask: Probe, tmp_path: Path) -> None:
     assert ".".join(map(str, sys.version_info[:3])) in facts(readings).system.pythons
 
 
+@pytest.mark.skipif(not shutil.which("gcc") or not shutil.which("g++"), reason="needs GCC")
+def test_compilers_that_come_with_their_companion(ask: Probe, tmp_path: Path) -> None:
+    gcc, gxx = (os.path.realpath(str(shutil.which(name))) for name in ("gcc", "g++"))
+    pair, alone = tmp_path / "pair", tmp_path / "alone"
+    pair.mkdir()
+    alone.mkdir()
+    (pair / "gcc-7").symlink_to(gcc)
+    (pair / "gcc").symlink_to(gcc)  # the same one: said once, by the name that goes on meaning it
+    (pair / "g++-7").symlink_to(gxx)
+    (alone / "gcc-8").symlink_to(gcc)
+    mark = tmp_path / "ran"
+    wrapper = f"#!/bin/sh\ntouch {mark}\necho 99.0.0\n"
+    readings = ask("", {"gcc-6": wrapper, "g++-6": wrapper}, PATH=f"{alone}:{os.environ['PATH']}")
+    assert not mark.exists()
+    assert str(alone) not in readings.files["compilers"]
+    readings = ask("", PATH=f"{pair}:{os.environ['PATH']}")
+    assert [each.path for each in facts(readings).system.compilers if each.path.startswith(str(pair))] == [
+        str(pair / "gcc-7")
+    ]
+
+
 def test_the_users_environment(ask: Probe) -> None:
     readings = ask("", OPENBLAS_CORETYPE="Haswell", LD_LIBRARY_PATH="/opt/a b/lib", TF_TOKENS="no")
     text = readings.files["user_environment"]
