@@ -217,10 +217,14 @@ class Context:
                 line(stream, raw)
 
         env = self.filled_environment() if environment is None else dict(environment)
-        status = run(
-            [str(one) for one in argv], env=env, hear=hear, cwd=str(cwd or self.tree), timeout_s=timeout_s,
-            gently_s=gently_s,
-        )  # fmt: skip
+        try:
+            status = run(
+                [str(one) for one in argv], env=env, hear=hear, cwd=str(cwd or self.tree), timeout_s=timeout_s,
+                gently_s=gently_s,
+            )  # fmt: skip
+        except OSError as error:
+            what = f"building {self.build['framework']} {self.build['version']} failed"
+            raise BuildFailure(what, f"{argv[0]} cannot be run: {error.strerror}", log=self.log) from error
         for stream, raw in rest.items():
             if raw:
                 line(stream, raw)

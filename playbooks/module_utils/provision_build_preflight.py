@@ -154,13 +154,13 @@ def compiler(build: Mapping[str, Any], search: str, found: Found) -> None:
             "plan again, or install it",
         )
         return
-    if version != planned["version"]:
+    if planned["version"] and version != planned["version"]:  # "": nobody had looked when it was planned
         found.add(
             f"{planned['path']} is version {version} now, and the plan was made for {planned['version']}", "plan again"
         )
         return
     plus = toolchain.companion(planned["path"])
-    status, said = compiled(plus, ["-x", "c++"], "int main() { return 0; }\n")
+    status, said = compiled(plus, ["-x", "c++"], "#include <vector>\nint main() { return 0; }\n")
     if status != 0:
         found.add(f"{plus} compiles nothing:\n{indented(said)}")
         found.packages.append(Path(plus).name)
@@ -210,9 +210,11 @@ def flags(build: Mapping[str, Any], here: frozenset[str], found: Found) -> None:
     """A build for this machine uses nothing that its processor lacks: plans are made from what a host was before."""
     if not build["runs_here"] or not here:
         return
-    missing = [copt for copt in build["copts"] if copt["flag"] and copt["flag"] not in here]
-    for copt in missing:
-        found.add(f"this CPU has no {copt['flag']}, which {copt['option']} lets the compiler use")
+    # on ARM, one option may stand for several flags: "asimddp,fphp"
+    used = [(copt["option"], flag) for copt in build["copts"] for flag in copt["flag"].split(",") if flag]
+    missing = [(option, flag) for option, flag in used if flag not in here]
+    for option, flag in missing:
+        found.add(f"this CPU has no {flag}, which {option} lets the compiler use")
     if missing:
         found.hints.append("plan again on this machine, or name the CPU that it is for with --cpu")
 

@@ -107,6 +107,7 @@ def test_a_compiler_that_is_gone_or_was_replaced(tmp_path: Path) -> None:
     told = refused(build(compiler=compiler(version="4.8.5")), tmp_path)
     assert told.why == f"{GCC} is version {toolchain.version_of('gcc', GCC)} now, and the plan was made for 4.8.5"
     assert told.hint == "plan again"
+    assert looked(build(compiler=compiler(version="")), tmp_path).problems == []
 
 
 def test_an_option_that_the_compiler_does_not_take(tmp_path: Path) -> None:
@@ -131,6 +132,9 @@ def test_a_flag_that_this_processor_lacks_is_refused_only_for_this_processor() -
     found = Found(jobs=1)
     flags(wanted, frozenset({"sse", "avx2"}), found)
     assert found.problems == ["this CPU has no avx512f, which -mavx512f lets the compiler use"]
+    arm = Found(jobs=1)
+    flags(build(copts=[copt("-march=armv8.2-a+dotprod", "atomics,asimddp")]), frozenset({"atomics"}), arm)
+    assert arm.problems == ["this CPU has no asimddp, which -march=armv8.2-a+dotprod lets the compiler use"]
     assert found.hints == ["plan again on this machine, or name the CPU that it is for with --cpu"]
     found = Found(jobs=1)
     flags({**wanted, "runs_here": False}, frozenset({"sse"}), found)
