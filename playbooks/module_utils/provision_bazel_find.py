@@ -11,7 +11,6 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from ansible.module_utils.provision_build_context import Context
 from ansible.module_utils.provision_failure import Failure
@@ -327,17 +326,16 @@ def _pack(context: Context, npm: str, folder: Path) -> Path:
 def _unpack(packed: Path, name: str, place_: Path) -> None:
     try:
         with tarfile.open(packed, "r:gz") as archive:
-            with _member(archive, f"package/{name}") as member, place_.open("wb") as file:
-                shutil.copyfileobj(member, file)
+            place_.write_bytes(_content(archive, f"package/{name}"))
     except (tarfile.TarError, KeyError, EOFError) as error:
         raise Failure("bazel", f"npm's package of Bazelisk {BAZELISK} has no {name}") from error
 
 
-def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+def _content(archive: tarfile.TarFile, name: str) -> bytes:
     found = archive.extractfile(name)
     if found is None:
         raise KeyError(name)
-    return found
+    return found.read()
 
 
 # ── for configure alone ───────────────────────────────────────────────────────────────────────────────────────────
