@@ -6,6 +6,7 @@ Ansible tells nothing until a module has ended. If the channel breaks, only prog
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provision.model.host import Host
-from provision.model.report import Progress
+from provision.model.report import BuildProgress, Progress
 
 if TYPE_CHECKING:
     from provision.run.command import Running
@@ -109,7 +110,8 @@ def _pass_on(host: Host, line: str, on_event: Callable[[Progress], None]) -> Non
 
 
 def parsed(host: str, line: str) -> Progress | None:
-    """One line of a progress file: {"step", "text", "done_mib", "total_mib"}. None for a line cut off in the middle."""
+    """One line of a progress file: {"step", "text", "done_mib", "total_mib", "build"}. None for a line cut off in the
+    middle."""
     try:
         data = json.loads(line)
         return Progress(
@@ -119,15 +121,36 @@ def parsed(host: str, line: str) -> Progress | None:
             text=str(data.get("text") or ""),
             done_mib=_number(data.get("done_mib")),
             total_mib=_number(data.get("total_mib")),
+            build=_build(data.get("build")),
         )
     except (ValueError, AttributeError):
         return None
+
+
+def _build(data: Any) -> BuildProgress | None:
+    """{"done", "total", "cached", "running", "elapsed_s", "remaining_s", "guess"}; None where it is anything else."""
+    if not isinstance(data, dict):
+        return None
+    done, elapsed = _number(data.get("done")), _number(data.get("elapsed_s"))
+    if done is None or elapsed is None:
+        return None
+    total = _number(data.get("total"))
+    return BuildProgress(
+        done=int(done),
+        total=None if total is None else int(total),
+        cached=int(_number(data.get("cached")) or 0),
+        running=int(_number(data.get("running")) or 0),
+        elapsed_s=elapsed,
+        remaining_s=_number(data.get("remaining_s")),
+        guess=data.get("guess") is not False,
+    )
 
 
 TITLES = {
     "environment": "Make the generation",
     "verification": "Run the checks",
     "uv": "Bring the uv program",
+    "source_build": "Build the wheel",
     "comparison": "Compare the build with the stock wheel",
     "bench": "Measure the workload",
 }
@@ -135,4 +158,5 @@ TITLES = {
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    """Nothing for what is no number, or none that can be shown: JSON as Python writes it has NaN and Infinity."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

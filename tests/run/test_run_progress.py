@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provision.model.host import LOCALHOST, Host
-from provision.model.report import Progress
+from provision.model.report import BuildProgress, Progress
 from provision.run import progress
 
 
@@ -67,3 +67,31 @@ def test_a_host_that_cannot_be_reached_loses_progress_only() -> None:
     assert time.monotonic() - begun < 3
     assert events == []
     assert threading.active_count() < 20
+
+
+def test_a_line_of_a_build() -> None:
+    build = {
+        "done": 3041, "total": 14094, "cached": 120, "running": 8, "elapsed_s": 252.4, "remaining_s": None,
+        "guess": False,
+    }  # fmt: skip
+    found = progress.parsed("box", json.dumps({"step": "source_build", "text": "Compiling x.cc", "build": build}))
+    assert found == Progress(
+        host="box", kind="progress", step="Build the wheel", text="Compiling x.cc", build=BuildProgress(**build)
+    )
+
+
+@pytest.mark.parametrize(
+    "build", [None, 7, [], {}, {"done": "x", "elapsed_s": 1}, {"done": float("nan"), "elapsed_s": 1}, {"done": 1}]
+)
+def test_a_build_that_says_nothing_is_only_a_line(build: object) -> None:
+    found = progress.parsed("box", json.dumps({"step": "source_build", "text": "t", "build": build}))
+    assert found is not None
+    assert (found.text, found.build) == ("t", None)
+
+
+def test_what_a_build_does_not_say_is_not_known() -> None:
+    found = progress.parsed("box", json.dumps({"build": {"done": 1, "elapsed_s": 2, "remaining_s": float("inf")}}))
+    assert found is not None
+    assert found.build == BuildProgress(
+        done=1, total=None, cached=0, running=0, elapsed_s=2, remaining_s=None, guess=True
+    )
