@@ -28,23 +28,23 @@ struct Problem {
 template <int kPositions, int kPackets>
 void Block(const Problem& p, const float* x, float* y, int64_t filter) {
   Packet sums[kPositions][kPackets];
-  for (int i = 0; i < kPositions; ++i) {
-    for (int j = 0; j < kPackets; ++j) sums[i][j] = ploadu<Packet>(p.bias + filter + j * kWidth);
+  TF_UNROLL for (int i = 0; i < kPositions; ++i) {
+    TF_UNROLL for (int j = 0; j < kPackets; ++j) sums[i][j] = ploadu<Packet>(p.bias + filter + j * kWidth);
   }
   const float* weights = p.weights + filter;
   for (int64_t row = 0; row < p.rows; ++row, x += p.row_step) {
     for (int64_t tap = 0; tap < p.row_taps; ++tap, weights += p.filters) {
       Packet w[kPackets];
-      for (int j = 0; j < kPackets; ++j) w[j] = ploadu<Packet>(weights + j * kWidth);
-      for (int i = 0; i < kPositions; ++i) {
+      TF_UNROLL for (int j = 0; j < kPackets; ++j) w[j] = ploadu<Packet>(weights + j * kWidth);
+      TF_UNROLL for (int i = 0; i < kPositions; ++i) {
         const Packet pixel = pset1<Packet>(x[tap + i * p.channels]);
-        for (int j = 0; j < kPackets; ++j) sums[i][j] = pmadd(pixel, w[j], sums[i][j]);
+        TF_UNROLL for (int j = 0; j < kPackets; ++j) sums[i][j] = pmadd(pixel, w[j], sums[i][j]);
       }
     }
   }
   const Packet zero = pset1<Packet>(0.0f);
-  for (int i = 0; i < kPositions; ++i) {
-    for (int j = 0; j < kPackets; ++j) {
+  TF_UNROLL for (int i = 0; i < kPositions; ++i) {
+    TF_UNROLL for (int j = 0; j < kPackets; ++j) {
       const Packet sum = p.relu ? pmax(sums[i][j], zero) : sums[i][j];
       pstoreu(y + i * p.filters + filter + j * kWidth, sum);
     }

@@ -22,23 +22,23 @@ struct Problem {
 template <int kTaps, int kPackets>
 void Block(const Problem& p, int64_t offset, float* gradient, int64_t filter) {
   Packet sums[kTaps][kPackets];
-  for (int i = 0; i < kTaps; ++i) {
-    for (int j = 0; j < kPackets; ++j) sums[i][j] = pset1<Packet>(0.0f);
+  TF_UNROLL for (int i = 0; i < kTaps; ++i) {
+    TF_UNROLL for (int j = 0; j < kPackets; ++j) sums[i][j] = pset1<Packet>(0.0f);
   }
   const float* dy = p.dy + filter;
   for (int64_t row = 0; row < p.height; ++row) {
     const float* x = p.x + offset + row * p.row_step;
     for (int64_t column = 0; column < p.width; ++column, dy += p.filters, x += p.channels) {
       Packet d[kPackets];
-      for (int j = 0; j < kPackets; ++j) d[j] = ploadu<Packet>(dy + j * kWidth);
-      for (int i = 0; i < kTaps; ++i) {
+      TF_UNROLL for (int j = 0; j < kPackets; ++j) d[j] = ploadu<Packet>(dy + j * kWidth);
+      TF_UNROLL for (int i = 0; i < kTaps; ++i) {
         const Packet pixel = pset1<Packet>(x[i]);
-        for (int j = 0; j < kPackets; ++j) sums[i][j] = pmadd(pixel, d[j], sums[i][j]);
+        TF_UNROLL for (int j = 0; j < kPackets; ++j) sums[i][j] = pmadd(pixel, d[j], sums[i][j]);
       }
     }
   }
-  for (int i = 0; i < kTaps; ++i) {
-    for (int j = 0; j < kPackets; ++j) {
+  TF_UNROLL for (int i = 0; i < kTaps; ++i) {
+    TF_UNROLL for (int j = 0; j < kPackets; ++j) {
       float* to = gradient + i * p.filters + filter + j * kWidth;
       pstoreu(to, padd(ploadu<Packet>(to), sums[i][j]));
     }

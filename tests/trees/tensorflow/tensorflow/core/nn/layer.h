@@ -10,6 +10,9 @@
 #include "tensorflow/core/framework/types.h"
 #include "tensorflow/core/nn/random.h"
 
+// Loops over registers: unless they are unrolled, what should stay in registers goes through memory at -O2.
+#define TF_UNROLL _Pragma("GCC unroll 16")
+
 namespace tensorflow {
 
 struct Shape {

@@ -1,6 +1,22 @@
 #include "tensorflow/core/nn/random.h"
 
+#include <cstring>
+
 namespace tensorflow {
+namespace {
+
+// The compiler makes as many registers of these as the sixteen lanes need.
+typedef uint32_t Lanes __attribute__((vector_size(64)));
+typedef int32_t SignedLanes __attribute__((vector_size(64)));
+typedef float FloatLanes __attribute__((vector_size(64)));
+
+inline void Step(Lanes& x) {
+  x ^= x << 13;
+  x ^= x >> 17;
+  x ^= x << 5;
+}
+
+}  // namespace
 
 Random::Random(uint64_t seed) {
   // SplitMix64 (Steele, Lea, Flood 2014) keeps near seeds apart
@@ -13,16 +29,13 @@ Random::Random(uint64_t seed) {
 }
 
 void Random::Fill(uint32_t* out, int64_t n) {
+  Lanes state;
+  std::memcpy(&state, state_, sizeof(state));
   for (int64_t i = 0; i < n; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      uint32_t x = state_[lane];
-      x ^= x << 13;
-      x ^= x >> 17;
-      x ^= x << 5;
-      state_[lane] = x;
-      out[i + lane] = x;
-    }
+    Step(state);
+    std::memcpy(out + i, &state, sizeof(state));
   }
+  std::memcpy(state_, &state, sizeof(state));
 }
 
 uint32_t Random::Below(uint32_t bound) {
@@ -43,21 +56,28 @@ void Random::Uniform(float* out, int64_t n, float limit) {
 
 void Random::Dropout(const float* in, float* out, float* mask, int64_t n, float rate) {
   const int32_t bound = static_cast<int32_t>(rate * 2147483648.0f);
-  const float kept = 1.0f / (1.0f - rate);
-  alignas(64) uint32_t found[kLanes];
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    Fill(found, kLanes);
-    for (int lane = 0; lane < kLanes; ++lane) {
-      mask[i + lane] = static_cast<int32_t>(found[lane] >> 1) < bound ? 0.0f : kept;
+  const FloatLanes kept = FloatLanes{} + 1.0f / (1.0f - rate);
+  Lanes state;
+  std::memcpy(&state, state_, sizeof(state));
+  for (int64_t i = 0; i < n; i += kLanes) {
+    Step(state);
+    const SignedLanes keep = (SignedLanes)(state >> 1) >= bound;  // all bits set, or none
+    const FloatLanes factor = (FloatLanes)(keep & (SignedLanes)kept);
+    FloatLanes values{};
+    const std::size_t bytes = static_cast<std::size_t>(n - i < kLanes ? n - i : kLanes) * sizeof(float);
+    if (bytes == sizeof(values)) {
+      std::memcpy(&values, in + i, sizeof(values));
+      values *= factor;
+      std::memcpy(out + i, &values, sizeof(values));
+      std::memcpy(mask + i, &factor, sizeof(factor));
+    } else {
+      std::memcpy(&values, in + i, bytes);
+      values *= factor;
+      std::memcpy(out + i, &values, bytes);
+      std::memcpy(mask + i, &factor, bytes);
     }
-    for (int lane = 0; lane < kLanes; ++lane) out[i + lane] = in[i + lane] * mask[i + lane];
   }
-  Fill(found, kLanes);
-  for (int lane = 0; i < n; ++i, ++lane) {
-    mask[i] = static_cast<int32_t>(found[lane] >> 1) < bound ? 0.0f : kept;
-    out[i] = in[i] * mask[i];
-  }
+  std::memcpy(state_, &state, sizeof(state));
 }
 
 }  // namespace tensorflow
