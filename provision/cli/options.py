@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -113,8 +113,11 @@ Compiler: TypeAlias = Annotated[
     typer.Option(help="gcc, clang-16 or a path on the hosts instead of the release's own.", rich_help_panel=BUILD),
 ]
 Keep: TypeAlias = Annotated[
-    Literal["faster", "build", "wheel"],
-    typer.Option(help="Which one is left current when a build was measured against the wheel.", rich_help_panel=BUILD),
+    Literal["faster", "build", "wheel"] | None,
+    typer.Option(
+        help="Which one is left current when a build was measured against the wheel. [default: faster]",
+        rich_help_panel=BUILD,
+    ),
 ]
 Blas: TypeAlias = Annotated[
     Literal["openblas", "mkl"] | None, typer.Option(help="What NumPy is built with.", rich_help_panel=BUILD)
@@ -217,20 +220,13 @@ def request_from(
     packages: Sequence[str] | None,
     source: str | None,
     compiler: str | None,
-    keep: str,
+    keep: str | None,
     blas: str | None,
     accept_mkl_license: bool,
 ) -> Request:
     """The checked request, the tree that it names looked into. Raises UsageError."""
     from provision.resolve.request import parse_request
 
-    building: dict[str, Any] = {
-        "source": None if source is None else source_from(source, framework, catalog),
-        "compiler": compiler,
-        "keep": keep,
-        "blas": blas,
-        "accept_mkl_license": accept_mkl_license,
-    }
     return parse_request(
         frameworks=tuple(framework or ()),
         device=device,
@@ -244,8 +240,12 @@ def request_from(
         indexes=tuple(index or ()),
         find_links=tuple(find_links or ()),
         requirements=tuple(packages or ()),
+        source=None if source is None else source_from(source, framework, catalog),
+        compiler=compiler,
+        keep=keep,
+        blas=blas,
+        accept_mkl_license=accept_mkl_license,
         catalog=catalog,
-        **{name: value for name, value in building.items() if value not in (None, False, "faster")},
     )
 
 
@@ -258,12 +258,18 @@ def source_from(text: str, framework: Sequence[str] | None, catalog: Catalog) ->
         wanted.framework for wanted in parse_request(frameworks=tuple(framework or ()), catalog=catalog).frameworks
     ]
     refused: list[UsageError] = []
-    for name in names:
+    for name in [name for name in names if _built_from_trees(name, catalog)] or names:
         try:
             return source_of(text, name)
         except UsageError as error:
             refused.append(error)
     raise refused[0]
+
+
+def _built_from_trees(framework: str, catalog: Catalog) -> bool:
+    """Whether a recipe takes a tree; those of uv build a source distribution, which it fetches itself."""
+    recipes = [release.recipe for release in catalog.of(framework)]
+    return any(recipe is not None and recipe.engine != "uv" for recipe in recipes)
 
 
 def hosts_from(hosts: Sequence[str] | None, inventory: Sequence[Path] | None, limit: str | None) -> tuple[Host, ...]:

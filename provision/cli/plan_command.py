@@ -83,7 +83,7 @@ def plan(
     packages: With = None,
     source: Source = None,
     compiler: Compiler = None,
-    keep: Keep = "faster",
+    keep: Keep = None,
     blas: Blas = None,
     accept_mkl_license: AcceptMklLicense = False,
     output: Annotated[

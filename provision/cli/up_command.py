@@ -101,7 +101,7 @@ def up(
     packages: With = None,
     source: Source = None,
     compiler: Compiler = None,
-    keep: Keep = "faster",
+    keep: Keep = None,
     blas: Blas = None,
     accept_mkl_license: AcceptMklLicense = False,
     until: UntilWhat = None,

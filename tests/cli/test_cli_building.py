@@ -67,12 +67,19 @@ def test_the_settings_reach_the_executor():
 
 
 def test_a_source_is_of_one_of_the_frameworks_asked_for(tmp_path):
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "numpy"\nversion = "2.4.6"\n')
-    (tmp_path / "numpy").mkdir()
-    assert source_from(str(tmp_path), ("tf==2.15.1", "numpy"), catalog()).version == "2.4.6"
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "setup.py").touch()
+    (tmp_path / "version.txt").write_text("2.9.0")
+    assert source_from(str(tmp_path), ("tf==2.15.1", "numpy", "torch"), catalog()).version == "2.9.0"
     with pytest.raises(UsageError) as stop:
-        source_from(str(tmp_path), ("torch", "tensorflow"), catalog())
-    assert stop.value.what == f"{tmp_path} is not a source tree of PyTorch"
+        source_from(str(tmp_path), ("numpy", "tensorflow"), catalog())
+    assert stop.value.what == f"{tmp_path} is not a source tree of TensorFlow"
+
+
+def test_keep_is_told_only_where_it_was_asked_for():
+    error = said("plan", "--from", str(DUMPS / NEW), "--origin", "wheel", "--keep", "faster")
+    assert error.what == "--origin wheel and --keep contradict each other"
+    assert CliRunner().invoke(app, ["plan", "--from", str(DUMPS / NEW), "--origin", "wheel"]).exit_code == 0
 
 
 def test_until_where_nothing_is_built():
