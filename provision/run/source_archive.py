@@ -87,12 +87,17 @@ def _as_wanted(source: Source, archive: Archive, framework: str | None, version:
             why=f"it is one of {label} {archive.version or ''}".rstrip(),
             hint=f"--framework {archive.framework} builds it",
         )
-    if version is not None and archive.version is not None and version != archive.version:
+    if version is not None and archive.version is not None and _plain(version) != _plain(archive.version):
         raise UsageError(
             what=f"{source} is {label} {archive.version}, and {version} is to be built",
             why="recipe, pins and Bazel are chosen by the release",
             hint=f"--framework {archive.framework}=={archive.version}, or a source of {version}",
         )
+
+
+def _plain(version: str) -> str:
+    """2.15.0.post1 is 2.15.0 packed anew: its tree says 2.15.0."""
+    return re.sub(r"\.post\d+$", "", version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

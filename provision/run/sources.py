@@ -19,6 +19,7 @@ FORMS = (
     "a folder, a tarball (FILE.tar.gz), an address with its checksum (https://…/FILE.tar.gz#sha256=HEX),\n"
     "or a git repository with its tag (https://…/NAME.git@v2.15.1)"
 )
+SHOWN = 200
 FRAGMENT = re.compile(r"sha256=([0-9a-fA-F]{64})")
 
 
@@ -36,10 +37,14 @@ def source_of(text: str, framework: str) -> Source:
         )
     if not text.strip() or not text.isprintable() or text.startswith("-"):
         raise UsageError(what=f"--source {text!r} names no source", why="it is empty or no name", hint=FORMS)
-    for reader in READERS:
-        found = reader(text, framework)
-        if found is not None:
-            return found
+    try:
+        for reader in READERS:
+            found = reader(text, framework)
+            if found is not None:
+                return found
+    except (OSError, RuntimeError, ValueError) as error:  # "~nobody", a path that is too long, "http://[x"
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError(what=f"--source {text[:SHOWN]!r} names no source", why=why, hint=FORMS) from error
     raise _nothing(text)
 
 
@@ -148,7 +153,7 @@ def _without_credentials(address: str) -> None:
 
 
 def _nothing(text: str) -> UsageError:
-    folder = Path(text).expanduser()
+    folder = Path(text).expanduser().absolute()
     near = next((each for each in folder.parents if each.is_dir()), Path("/"))
     if text.endswith(ARCHIVES) or "/" in text or "@" not in text:
         return UsageError(

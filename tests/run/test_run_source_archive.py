@@ -127,6 +127,7 @@ def test_another_framework_or_version_than_the_one_to_be_built(tmp_path):
     error = failed(source, framework="tensorflow", version="2.16.2")
     assert error.what == f"{tmp_path}/t is TensorFlow 2.15.1, and 2.16.2 is to be built"
     assert error.exit_code == UsageError.exit_code
+    assert made(source, framework="tensorflow", version="2.15.1.post1")[0].version == "2.15.1"
 
 
 def test_cancelled_while_it_is_packed(tmp_path, store):
@@ -364,6 +365,14 @@ def test_a_file_that_is_not_there(server, store):
     assert left(store) == []
     server.status = 403
     assert failed(wanted(server)).what.endswith("it was refused")
+
+
+def test_a_server_that_is_out_of_order_is_asked_again(server, monkeypatch):
+    monkeypatch.setattr(source_download, "WAIT_S", 0.001)
+    server.status = 503
+    error = failed(wanted(server))
+    assert error.why == "127.0.0.1 answers 503 Service Unavailable"
+    assert len(server.asked) == source_download.TRIES
 
 
 def test_nobody_answers(monkeypatch):

@@ -7,9 +7,12 @@ import os
 import shutil
 import tarfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from source_values import FILES, git, repository, tree, write
 
 from provision.errors import UsageError
@@ -296,6 +299,9 @@ def test_a_repository_without_a_tag(tmp_path):
         ("--help", "--source '--help' names no source"),
         ("", "--source '' names no source"),
         ("v2.15.1@", "--source v2.15.1@ names no source"),
+        ("~no-such-user-here/x", "--source '~no-such-user-here/x' names no source"),
+        ("x" * 5000, f"--source '{'x' * 200}' names no source"),
+        ("https://[x/t.tar.gz", "--source 'https://[x/t.tar.gz' names no source"),
     ],
 )
 def test_what_cannot_be_meant(text, what):
@@ -305,6 +311,12 @@ def test_what_cannot_be_meant(text, what):
 def test_a_repository_elsewhere_that_cannot_be_asked_now_is_no_error_yet():
     source = source_of("https://127.0.0.1:1/tensorflow.git@v2.15.1", "tensorflow")
     assert (source.kind, source.ref, source.version) == ("git", "v2.15.1", None)
+
+
+@given(st.text(alphabet="ab/.@#~-:[]=% \x00é", max_size=40))
+def test_no_text_breaks_it(text):
+    with suppress(UsageError):  # some are folders: "/", "."
+        source_of(text, "tensorflow")
 
 
 def test_a_framework_without_recipe(tmp_path):
