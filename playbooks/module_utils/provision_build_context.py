@@ -201,6 +201,7 @@ class Context:
         one (default: ``filled_environment()``), ``cwd`` the tree unless told. When the build is stopped, Interrupted is
         raised here: the command's process group has got SIGINT by then, and SIGKILL after ``gently_s``. Signals are
         ignored from then on, so an engine may clean up in ``except Interrupted`` (quickly) and must raise it again.
+        Raises OSError where the program cannot be started.
         """
         self.write_log("$ " + " ".join(map(str, argv)) + "\n")
         rest = {"out": b"", "err": b""}
@@ -217,14 +218,10 @@ class Context:
                 line(stream, raw)
 
         env = self.filled_environment() if environment is None else dict(environment)
-        try:
-            status = run(
-                [str(one) for one in argv], env=env, hear=hear, cwd=str(cwd or self.tree), timeout_s=timeout_s,
-                gently_s=gently_s,
-            )  # fmt: skip
-        except OSError as error:
-            what = f"building {self.build['framework']} {self.build['version']} failed"
-            raise BuildFailure(what, f"{argv[0]} cannot be run: {error.strerror}", log=self.log) from error
+        status = run(
+            [str(one) for one in argv], env=env, hear=hear, cwd=str(cwd or self.tree), timeout_s=timeout_s,
+            gently_s=gently_s,
+        )  # fmt: skip
         for stream, raw in rest.items():
             if raw:
                 line(stream, raw)

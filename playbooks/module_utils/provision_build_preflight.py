@@ -46,6 +46,9 @@ def preflight(
     found = Found(jobs=1)
     memory(build["needs"], settings, found)
     disk(build["needs"], build_folder, temporary, found)
+    if build["engine"] == "bazel" and any(one.isspace() for one in str(build_folder)):
+        # Bazel 4.2.3: "bazel does not currently work properly from paths containing spaces"
+        found.add(f"Bazel cannot work in {build_folder}: there is a space in it", "name another with --build-folder")
     tools(build["needs"], search, found)
     compiler(build, search, found)
     flags(build, toolchain.this_cpu(), found)

@@ -21,8 +21,6 @@ def build(context: Context) -> EngineResult:
     # for projects that look at nothing else: CMake's and PyTorch's own names for it
     jobs = {"MAX_JOBS": "{jobs}", "CMAKE_BUILD_PARALLEL_LEVEL": "{jobs}"}
     environment = context.filled_environment({**jobs, **context.build["environment"]})
-    status = context.run(argv, on_line=steps.hear, environment=environment)
-    if status != 0:
-        raise steps.failure(status, argv)
+    steps.run(argv, environment)
     folder = context.wheels if any(context.wheels.glob("*.whl")) else dist
     return EngineResult(folder=folder, actions=steps.done or None, compile_actions=steps.compiled, tool="setuptools")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ansible.module_utils.provision_build_context import BuildFailure, Context, Estimate, tail
 
@@ -30,6 +30,15 @@ class Steps:
         self.done = 0
         self.compiled = 0
 
+    def run(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Run the build command in the tree. Raises BuildFailure."""
+        try:
+            status = self._context.run(argv, on_line=self.hear, environment=environment)
+        except OSError as error:
+            raise self._failure(f"{argv[0]} cannot be run: {error.strerror}", argv, "") from error
+        if status != 0:
+            raise self.failure(status, argv)
+
     def hear(self, _: str, line: str) -> None:
         self._lines.append(line)
         if len(self._lines) > KEPT_LINES and self._failed_at is None:
@@ -48,7 +57,6 @@ class Steps:
 
     def failure(self, status: int, argv: Sequence[str]) -> BuildFailure:
         """What a command that ended with ``status`` says: the failing step's own words, else the last ones."""
-        build = self._context.build
         said = self._lines[-200:]
         command = " ".join(argv)
         if self._failed_at is not None:
@@ -62,12 +70,17 @@ class Steps:
         if self._failed_at is None:  # not a step of ninja: what stopped it stands at the end
             ends = [line.strip() for line in said if ERROR.search(line)]
             why = next((line for line in ends if MESON.search(line)), ends[-1] if ends else "")
+        why = why or f"{argv[0]} ended with status {status}" + (f": {said[-1].strip()}" if said else "")
+        return self._failure(why, [command], "\n".join(said))
+
+    def _failure(self, why: str, command: Sequence[str], said: str) -> BuildFailure:
+        build = self._context.build
         return BuildFailure(
             f"building {build['framework']} {build['version']} failed",
-            why or f"{argv[0]} ended with status {status}" + (f": {said[-1].strip()}" if said else ""),
+            why,
             "the log has all of it",
             label=self.label,
-            command=command,
+            command=" ".join(command),
             log=self._context.log,
-            log_tail=tail("\n".join(said)),
+            log_tail=tail(said),
         )

@@ -28,11 +28,8 @@ def build(context: Context) -> EngineResult:
     _unpack(context, archive, sha256)
     folder = context.scratch / "output"
     folder.mkdir(exist_ok=True)
-    argv = build_argv(context, folder)
     steps = Steps(context, "compiling")
-    status = context.run(argv, on_line=steps.hear, environment=environment)
-    if status != 0:
-        raise steps.failure(status, argv)
+    steps.run(build_argv(context, folder), environment)
     return EngineResult(
         folder=context.wheels,
         actions=steps.done or None,

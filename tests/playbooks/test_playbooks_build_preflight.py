@@ -79,6 +79,13 @@ def test_jobs_from_memory_and_as_asked(tmp_path: Path) -> None:
     assert found.notes[0].startswith(f"64 jobs were asked for: at {each} MiB each they may need {64 * each} MiB, and ")
 
 
+def test_bazel_takes_no_folder_with_a_space(tmp_path: Path) -> None:
+    told = refused(build(engine="bazel"), tmp_path / "my disk")
+    assert told.why == f"Bazel cannot work in {tmp_path}/my disk/not/there: there is a space in it"
+    assert told.hint == "name another with --build-folder"
+    assert looked(build(), tmp_path / "my disk").problems == []
+
+
 def test_temporary_files_need_room_too(tmp_path: Path) -> None:
     told = refused(build(needs={"tmp_mib": 1 << 40}), tmp_path)
     assert f"MiB are free in TMPDIR, {tmp_path}, and the build needs {1 << 40} MiB" in told.why

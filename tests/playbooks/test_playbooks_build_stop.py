@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils import provision_build_supervisor as supervisor
 from playbook_builds import Builds, answer, build, until
-from playbook_target import Target, marked
+from playbook_target import Target, kill_marked, marked
+from playbook_wheels import wheel
 
 from provision.run.reap import SCRIPT
 
@@ -221,3 +223,57 @@ def test_a_process_that_is_a_zombie_is_gone() -> None:
     until(lambda: not supervisor.living(state))
     process.wait()
     assert supervisor.started(process.pid) == ""
+
+
+# ── the same with a real Bazel ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def plain(target: Target, tmp_path: Path) -> Iterator[Builds]:
+    """Where Bazel can work: it takes no folder with a space."""
+    (tmp_path / "plain").mkdir()
+    builds = Builds(Target(tmp_path / "plain" / "provision", tmp_path / "plain"), tmp_path / "builds")
+    builds.cache = builds.folder / "cache"
+    yield builds
+    kill_marked(str(builds.target.root))
+
+
+@pytest.mark.bazel
+def test_a_bazel_build_is_stopped_with_its_server_and_goes_on(plain: Builds) -> None:
+    from playbook_bazel import BAZEL, COMPILES, build_data, needs_bazel, workspace
+
+    needs_bazel()
+    builds = plain
+    made = wheel(builds.folder, "demo", "1.0", {"demo/__init__.py": ""})
+    tree = workspace(builds.folder / "tree")
+    go = builds.folder / "go"
+    slow = f"while [ ! -e {go} ]; do sleep 0.1; done; cp $(location w.whl) $@"
+    rules = (tree / "src" / "BUILD").read_text().replace("cp $< $@", slow)
+    rules = rules.replace('srcs = [":app"], outs = ["demo', 'srcs = ["w.whl", ":app"], outs = ["demo')
+    (tree / "src" / "BUILD").write_text(rules)
+    made.path.rename(tree / "src" / "w.whl")
+    files = {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+    wanted = build(**{**build_data(), "needs": {}})
+    params = builds.params(wanted, builds.shipped(files), bazel=BAZEL, jobs=2)
+    with builds.start(params) as process:
+        until(lambda: "wheel" in " ".join(line["text"] for line in progress(builds, "run-1")), process, timeout_s=120)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert answer(process)["kind"] == "interrupted"
+    assert time.monotonic() - begun < 3
+    assert marked(str(builds.target.root)) == []
+    assert [path for path in Path("/proc").glob("[0-9]*/cmdline") if names(path, builds.cache)] == []
+    go.touch()
+    with builds.start(params) as process:
+        result = answer(process, timeout_s=120)
+    assert result.get("changed") is True, result
+    (again,) = result["builds"]
+    assert again["compile_actions"] == 0, f"{COMPILES} were done before it was stopped"
+    assert again["actions"] >= 1
+
+
+def names(cmdline: Path, folder: Path) -> bool:
+    try:
+        return os.fsencode(folder) in cmdline.read_bytes()
+    except OSError:
+        return False
