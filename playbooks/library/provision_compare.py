@@ -54,7 +54,8 @@ EXAMPLES = r"""
 RETURN = r"""
 comparison:
   description: "framework, pairs (samples/s of each), ratio (median of build by wheel), lowest, highest, kept, why,
-    decided_by (figures, request or failure), build_generation, wheel_generation. The three ratios are null where one side failed before the first pair."
+    decided_by (figures, request or failure), build_generation, wheel_generation. The three ratios are null where one
+    side failed before the first pair."
   type: dict
   returned: success
 generation: {description: "The generation that is current now.", type: int, returned: success}
@@ -74,6 +75,8 @@ COMMAND = {
     "id": {"type": "str", "required": True},
     "argv": {"type": "list", "elements": "str", "required": True},
     "timeout_s": {"type": "float", "default": 1800.0},
+    # of a verification: what the check waits for there has passed before anything is compared
+    "needs": {"type": "str", "default": ""},
 }
 
 ARGUMENTS = {

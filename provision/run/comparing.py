@@ -76,18 +76,20 @@ def _variables(contest: Contest, options: Options) -> dict[str, Any]:
 
     plan = contest.target.plan
     files = checks.mnist_files(options.mnist)
-    commands = [each for each in checks.check_commands(plan, {}, mnist=bool(files)) if each.id.startswith("mnist:")]
+    framework = plan.builds[0].framework
+    every = checks.check_commands(plan, {}, mnist=bool(files))
+    commands = [each for each in every if each.id == f"mnist:{framework}"]
     return {
         "provision_compare": {
             "name": plan.request.name,
             "build_generation": contest.build_generation,
             "wheel_generation": contest.wheel_generation,
-            "framework": plan.builds[0].framework,
+            "framework": framework,
             "keep": plan.request.keep,
             "pairs": options.pairs,
             "fingerprint": plan.fingerprint,
-            "scripts": checks.check_files(commands[:1]),
-            "command": checks.check_data(commands[:1])[0],
+            "scripts": checks.check_files(commands),
+            "command": checks.check_data(commands)[0],
         },
         "provision_mnist_files": [str(path) for path in files],
         "provision_controller": controller(),
