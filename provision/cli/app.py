@@ -10,6 +10,7 @@ import typer
 from provision import __version__
 from provision.cli import (
     bench_command,
+    cache_command,
     console,
     detect_command,
     env_command,
@@ -42,7 +43,7 @@ def root(
     """Turn a bare Linux box into a deep-learning box that has been proved to work."""
 
 
-for module in (detect_command, plan_command, up_command, verify_command, bench_command, env_command):
+for module in (detect_command, plan_command, up_command, verify_command, bench_command, cache_command, env_command):
     module.register(app)
 
 
