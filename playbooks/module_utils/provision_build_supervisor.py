@@ -31,8 +31,8 @@ POLL_S = 0.2
 STOP_S = 2.0
 """How long a supervisor that was told to stop may take before it is killed."""
 
-Work = Callable[[Callable[..., None]], Mapping[str, Any]]
-"""Does the build; is given a ``say`` (Progress.say) and returns its record."""
+Work = Callable[[Callable[..., None]], Any]
+"""Does the build; is given a ``say`` (Progress.say) and returns its record, a mapping."""
 
 
 # ── who it is ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,6 +16,7 @@ from playbook_builds import archive, build, until
 from playbook_site import Site, unsafe
 from playbook_target import Target, kill_marked, marked
 from playbook_wheels import wheel
+from test_playbooks_site import other_pythons
 
 WORD = "s3cret-word"
 
@@ -110,3 +111,21 @@ def test_a_play_that_is_killed_leaves_the_build_running_and_the_next_goes_along(
     assert site.play("build.yml", hosts) == 0
     assert (go.parent / "began").read_text() == "x\n"
     kill_marked("run-1")
+
+
+def test_a_play_builds_with_older_pythons_on_targets(site: Site, tmp_path: Path) -> None:
+    pythons = other_pythons()
+    if not pythons:
+        pytest.skip("no older Python is installed here")
+    path = source(tmp_path, "true")
+    hosts = {
+        f"host{number}": variables(
+            site, path, build(environment={"NUMBER": str(number)}), ansible_python_interpreter=python
+        )
+        for number, python in enumerate(pythons)
+    }
+    status = site.play("build.yml", hosts)
+    assert status == 0, site.output
+    for host in hosts:
+        (each,) = site.result("Build the wheel", host)["results"]
+        assert each["builds"][0]["built"] is True
