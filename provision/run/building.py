@@ -15,6 +15,7 @@ from provision.detect.build_failures import failure_from
 from provision.errors import Interrupted, ProvisionError
 from provision.model.build import Source
 from provision.model.data import to_data
+from provision.model.plan import Plan
 from provision.model.report import BuildOutcome, Configured, Failure, Progress, Report, StepOutcome
 from provision.run import reports
 from provision.run.built import BuiltWheel, build_outcomes, built_wheels
@@ -198,7 +199,7 @@ def _outcome(target: Target, result: HostResult, *, until: str, unreaped: bool) 
     outcomes = build_outcomes([each for answer in answers for each in answer.get("builds") or ()])
     report = replace(reports.carried_out(target, result, (), unreaped=unreaped), builds=outcomes)
     if not report.ok:
-        return replace(report, failures=tuple(_diagnosed(report, result)))
+        return replace(report, failures=tuple(diagnosed(target.plan, report.failures, _answers(result))))
     if until:
         return replace(report, configured=_configured(answers))
     return Built(
@@ -227,8 +228,19 @@ def _configured(answers: Sequence[Mapping[str, Any]]) -> tuple[Configured, ...]:
     )
 
 
-def _diagnosed(report: Report, result: HostResult) -> Iterator[Failure]:
-    """The report's failures, that of a build with its known cause."""
-    failed = next((each for each in _answers(result) if each.get("failed") and each.get("kind") == "build"), None)
-    for failure in report.failures:
-        yield failure_from(failed, build_failures()) if failed is not None and failure.kind == "build" else failure
+def diagnosed(plan: Plan, failures: Sequence[Failure], answers: Sequence[Mapping[str, Any]]) -> Iterator[Failure]:
+    """The failures, that of a build with its known cause; ``answers`` are in the order of the plan's builds."""
+    number = next((n for n, each in enumerate(answers) if each.get("failed") and each.get("kind") == "build"), None)
+    for failure in failures:
+        if number is None or failure.kind != "build":
+            yield failure
+            continue
+        build = plan.builds[number]
+        yield failure_from(
+            answers[number],
+            build_failures(),
+            framework=build.framework,
+            version=build.version,
+            compiler=build.compiler.family if build.compiler else None,
+            own_compiler=plan.request.compiler is not None,
+        )

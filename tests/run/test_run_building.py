@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provision.run.building import wave
+from provision.model.build import Build, Compiler, Needs, Source
+from provision.model.plan import Plan
+from provision.model.report import Failure
+from provision.model.request import Request
+from provision.run.building import diagnosed, wave
 
 LABS = st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=12)
 
@@ -37,3 +42,31 @@ def test_every_host_goes_or_waits_and_somebody_always_goes(keys: list[str], in_c
     assert sorted(going + waiting) == work
     assert bool(going) == bool(work)
     assert not {key for _, key in waiting} & (in_cache | {""})
+
+
+# --- what a failed build is told by -----------------------------------------------------------------------------
+
+
+def built_of(version: str, family: str = "gcc") -> Plan:
+    build = Build(
+        framework="tensorflow", version=version, device="cpu", engine="bazel",
+        source=Source(kind="tree", location="/t"), python="3.11", distributions=("tensorflow",),
+        compiler=Compiler(family=family, version="16.0.6", path="/usr/bin/cc"), cpu="native", copts=(), expect=(),
+        allow=(), runs_here=True, environment={}, needs=Needs(memory_mib_per_job=2048, disk_mib=1, tmp_mib=1),
+    )  # fmt: skip
+    return Plan(host="box", request=Request(), stack=(), reasons=(), rejected=(), steps=(), builds=(build, build))
+
+
+@pytest.mark.parametrize(("version", "known"), [("2.15.1", True), ("2.9.3", False)])
+def test_a_failed_build_is_told_with_what_is_known_of_that_release(version: str, known: bool) -> None:
+    said = {"failed": True, "kind": "build", "what": "the wheel", "log_tail": "sh: 1: patchelf: not found"}
+    failures = (Failure(what="the wheel", kind="build"), Failure(what="other", kind="timeout"))
+    told, other = diagnosed(built_of(version), failures, [{"builds": []}, said])
+    assert ("known cause: " in told.why, "apt-get install patchelf" in told.hint) == (known, known)
+    assert other == failures[1]
+
+
+def test_a_failure_of_another_kind_stays_as_it_is() -> None:
+    failures = (Failure(what="no room", kind="preflight"),)
+    answers = [{"failed": True, "kind": "preflight", "what": "no room"}]
+    assert tuple(diagnosed(built_of("2.15.1"), failures, answers)) == failures
