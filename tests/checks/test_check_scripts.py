@@ -13,7 +13,7 @@ import pytest
 
 CHECKS = Path(__file__).resolve().parents[2] / "checks"
 SCRIPTS = sorted(path.name for path in CHECKS.glob("*.py") if path.read_text().startswith("#!"))
-PARTS = {"mnist_data.py", "mnist_nets.py"}
+PARTS = {"isa_dispatch.py", "isa_files.py", "isa_tables.py", "mnist_data.py", "mnist_nets.py"}
 FRAMEWORKS = {"tensorflow", "keras", "torch", "jax", "numpy", "jaxlib"}
 
 HASWELL = "model name\t: Some CPU\nflags\t\t: fpu sse sse2 pni ssse3 sse4_1 sse4_2 popcnt avx avx2 fma f16c\n\n"
@@ -25,6 +25,7 @@ def test_every_script_is_here() -> None:
         "cpu_flags.py",
         "device_visible.py",
         "framework_import.py",
+        "isa_audit.py",
         "isa_baseline.py",
         "matmul.py",
         "memory_disk.py",
@@ -54,7 +55,7 @@ def test_a_script_needs_the_standard_library_and_what_it_checks_alone(script: st
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.partition(".")[0])
-    assert names <= sys.stdlib_module_names | FRAMEWORKS | {"mnist_data", "mnist_nets"}
+    assert names <= sys.stdlib_module_names | FRAMEWORKS | {part.removesuffix(".py") for part in PARTS}
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, *sorted(PARTS)])
