@@ -18,6 +18,7 @@ options:
   commands:
     description:
       - What to run. O(commands.argv) is a script's name and its arguments, with {data} for the folder of MNIST files.
+      - O(commands.needs) is the id of an earlier check. Where that one fails, this one is not run, and says why.
     type: list
     elements: dict
     required: true

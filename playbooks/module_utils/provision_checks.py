@@ -113,6 +113,16 @@ def outcome(check: str, status: int, heard: Heard, seconds: float, timeout_s: fl
     return {**broken, "seconds": round(seconds, 2)}
 
 
+def gated(command: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The answer of a check that is not run because the one that it ``needs`` has failed; None where it may run."""
+    needs = command.get("needs") or ""
+    failed = [answer for answer in answers if needs and answer["id"] == needs and answer["status"] == "fail"]
+    if not failed:
+        return None
+    why = {"what": f"not run: {failed[0]['what']}", "why": failed[0]["why"], "hint": failed[0]["hint"]}
+    return {"id": command["id"], "status": "skip", **why, "data": None, "seconds": 0.0}
+
+
 def _broken(check: str, status: int, timeout_s: float) -> tuple[str, str]:
     if status == TIMED_OUT:
         return (

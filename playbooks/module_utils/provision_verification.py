@@ -47,12 +47,16 @@ def _answers(
 ) -> list[dict[str, Any]]:
     venv = generation.path / "venv"
     variables = checks.check_variables(os.environ, checks.plan_variables(_plan(generation.path)), venv, home())
-    answers = []
+    answers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="provision-checks-") as folder:
         scripts = Path(folder)
         for file, text in params["scripts"].items():
             (scripts / file).write_text(text, encoding="utf-8")
         for command in params["commands"]:
+            stopped = checks.gated(command, answers)
+            if stopped is not None:
+                answers.append(stopped)
+                continue
             progress.say(command["id"])
             argv = checks.check_argv(venv / "bin" / "python", scripts, command["argv"], layout.mnist)
             heard, begun = checks.Heard(), time.monotonic()

@@ -13,6 +13,7 @@ from typing import Any
 
 from provision import assets
 from provision.errors import Explanation, UsageError
+from provision.model.build import Build
 from provision.model.plan import Plan, Stack
 
 MEMORY_MIB = {"numpy": 512}
@@ -22,6 +23,10 @@ digits as float32), with room for the page cache."""
 DISK_MIB = 64
 """For caches that frameworks write when they start; the environment itself is there already."""
 MNIST_TIMEOUT_S = 1800
+AUDIT_S = 1200
+"""After which the audit reads no more: TensorFlow 2.21's 0.4 GB of code take 420 s of one core, and twice that where
+callers have to be looked for."""
+AUDIT_TIMEOUT_S = 1800
 DATA = "{data}"
 """Stands for the folder on the target where the MNIST files are put."""
 
@@ -33,6 +38,12 @@ class Check:
     argv: tuple[str, ...]
     """The script's file name, then its arguments."""
     timeout_s: int = 600
+    needs: str = ""
+    """The id of an earlier check: where that one fails, this one is not run, and says why."""
+
+
+GATE = "cpu_flags"
+"""What lacks an instruction that a framework was compiled for must not run it: it would die of SIGILL."""
 
 
 def check_commands(plan: Plan, cpu_flags: Mapping[str, Sequence[str]], *, mnist: bool) -> tuple[Check, ...]:
@@ -42,48 +53,64 @@ def check_commands(plan: Plan, cpu_flags: Mapping[str, Sequence[str]], *, mnist:
     """
     need = sorted({flag for stack in plan.stack for flag in cpu_flags.get(stack.framework, ())})
     memory = max((MEMORY_MIB.get(stack.framework, MEMORY_DEFAULT_MIB) for stack in plan.stack), default=0)
-    checks = [Check(id="cpu_flags", argv=("cpu_flags.py", "--need", ",".join(need)))] if need else []
+    checks = [Check(id=GATE, argv=("cpu_flags.py", "--need", ",".join(need)))] if need else []
+    gate = GATE if need else ""
     checks.append(
         Check(id="memory_disk", argv=("memory_disk.py", "--memory-mib", str(memory), "--disk-mib", str(DISK_MIB)))
     )
     for stack in plan.stack:
-        checks += _of_framework(stack)
+        checks += _of_framework(stack, gate)
     linked = [build.blas for build in plan.builds if build.blas is not None]
-    checks.append(Check(id="blas", argv=("blas.py", *(("--expect", linked[0]) if linked else ()))))
+    checks.append(Check(id="blas", argv=("blas.py", *(("--expect", linked[0]) if linked else ())), needs=gate))
+    checks += [_audit(build) for build in plan.builds]
     for stack in plan.stack:
         # without files of the user's: the box's cache, a mirror, or generated digits that are called so
         data = ("--data", DATA) if mnist else ("--download",)
-        checks.append(_about(stack, "mnist", "--device", stack.device, *data, timeout_s=MNIST_TIMEOUT_S))
+        checks.append(_about(stack, "mnist", "--device", stack.device, *data, timeout_s=MNIST_TIMEOUT_S, needs=gate))
     return tuple(checks)
 
 
-def _of_framework(stack: Stack) -> list[Check]:
+def _of_framework(stack: Stack, gate: str) -> list[Check]:
     found = [
-        _about(stack, "framework_import", "--version", stack.version),
-        _about(stack, "isa_baseline"),
-        _about(stack, "device_visible", "--device", stack.device),
+        _about(stack, "framework_import", "--version", stack.version, needs=gate),
+        _about(stack, "isa_baseline", needs=gate),
+        _about(stack, "device_visible", "--device", stack.device, needs=gate),
     ]
     if stack.device == "cuda":
-        found.append(_about(stack, "native_kernels", "--device", "cuda"))
+        found.append(_about(stack, "native_kernels", "--device", "cuda", needs=gate))
     return found
 
 
-def _about(stack: Stack, name: str, *arguments: str, timeout_s: int = 600) -> Check:
+def _about(stack: Stack, name: str, *arguments: str, timeout_s: int = 600, needs: str = "") -> Check:
     argv = (f"{name}.py", "--framework", stack.framework, *arguments)
-    return Check(id=f"{name}:{stack.framework}", argv=argv, timeout_s=timeout_s)
+    return Check(id=f"{name}:{stack.framework}", argv=argv, timeout_s=timeout_s, needs=needs)
+
+
+def _audit(build: Build) -> Check:
+    """It reads the binary and does not run it, so it needs no gate."""
+    flags = ("--expect", ",".join(build.expect), "--allow", ",".join(build.allow), "--seconds", str(AUDIT_S))
+    argv = ("isa_audit.py", "--framework", build.framework, *flags)
+    return Check(id=f"isa_audit:{build.framework}", argv=argv, timeout_s=AUDIT_TIMEOUT_S)
+
+
+PARTS = {"mnist.py": "mnist_*.py", "isa_audit.py": "isa_[!b]*.py"}
+"""Scripts with modules of their own beside them."""
 
 
 def check_files(checks: Sequence[Check]) -> dict[str, str]:
-    """The scripts by file name; mnist.py's own modules come with it."""
+    """The scripts by file name; a script's own modules come with it."""
     names = {check.argv[0] for check in checks}
     folder = assets.folder("checks")
-    beside = {path.name for path in folder.glob("mnist_*.py")} if "mnist.py" in names else set()
+    beside = {path.name for name in names if name in PARTS for path in folder.glob(PARTS[name])}
     return {name: (folder / name).read_text(encoding="utf-8") for name in sorted(names | beside)}
 
 
 def check_data(checks: Sequence[Check]) -> list[dict[str, Any]]:
     """As playbooks/site.yml takes them."""
-    return [{"id": check.id, "argv": list(check.argv), "timeout_s": check.timeout_s} for check in checks]
+    return [
+        {"id": check.id, "argv": list(check.argv), "timeout_s": check.timeout_s, "needs": check.needs}
+        for check in checks
+    ]
 
 
 def mnist_files(folder: Path | None) -> tuple[Path, ...]:
@@ -136,14 +163,19 @@ def _mnist_data() -> ModuleType:
 
 
 def needed_flags(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """By framework, the CPU flags its wheels were compiled for on the plan's machine, from the catalog."""
+    """By framework, the CPU flags its code was compiled for: a wheel's from the catalog, a build's from the plan."""
     from provision.catalog.load import catalog
 
     table = catalog()
-    return {
+    wheels = {
         stack.framework: tuple(release.cpu_flags.get(plan.arch or "", ()))
         for stack in plan.stack
         if stack.origin == "wheel"
         for release in table.of(stack.framework)
         if stack.version in (release.version, *release.points)
     }
+    return {**wheels, **{build.framework: _compiled_for(build) for build in plan.builds}}
+
+
+def _compiled_for(build: Build) -> tuple[str, ...]:
+    return tuple(sorted({*build.allow, *build.expect, *(copt.flag for copt in build.copts)}))

@@ -73,6 +73,28 @@ def test_a_check_that_fails_or_dies_unmakes_it(made: Target) -> None:
     assert not verified(made)
 
 
+def test_what_needs_a_check_that_failed_is_not_run(made: Target) -> None:
+    """A build for another CPU: the framework would die of SIGILL, so it is not started."""
+    result = checked(
+        made,
+        command("wrong"),
+        {**command("dies"), "needs": "wrong"},
+        {**command("fine"), "needs": ""},
+        command("unsure"),
+    )
+    wrong, dies, fine, unsure = result["checks"]
+    assert wrong["status"] == "fail"
+    assert (dies["status"], dies["what"], dies["why"], dies["hint"]) == ("skip", "not run: no", "because", "mend")
+    assert (dies["data"], dies["seconds"]) == (None, 0.0)
+    assert (fine["status"], unsure["status"], result["passed"]) == ("pass", "skip", False)
+
+
+@pytest.mark.parametrize("needs", ["fine", "unsure", "not among them"])
+def test_what_needs_a_check_that_did_not_fail_is_run(made: Target, needs: str) -> None:
+    result = checked(made, command("fine"), command("unsure"), {**command("dies"), "needs": needs})
+    assert result["checks"][2]["what"] == "dies was ended by SIGILL"
+
+
 def test_without_a_number_the_current_generation_is_checked(made: Target) -> None:
     with pytest.raises(Failure) as caught:
         checked(made, generation=0)

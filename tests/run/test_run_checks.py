@@ -13,7 +13,8 @@ import pytest
 from run_values import plan, stack
 
 from provision.errors import UsageError
-from provision.model.build import Build, Needs, Source
+from provision.model.build import Build, Copt, Needs, Source
+from provision.model.plan import Plan
 from provision.run import checks
 
 FLAGS = {"tensorflow": ("avx", "sse4_2"), "numpy": ()}
@@ -67,9 +68,54 @@ def test_a_numpy_that_was_built_must_have_the_blas_that_was_asked_for(blas: str 
     assert argv["blas"] == ("blas.py", *(("--expect", blas) if blas else ()))
 
 
+def build(framework: str = "tensorflow", version: str = "2.15.1") -> Build:
+    return Build(
+        framework=framework, version=version, device="cpu", engine="bazel",
+        source=Source(kind="tree", location="/src"), python="3.11", distributions=(framework,), compiler=None,
+        cpu="zen4", copts=(Copt(option="-mavx2", flag="avx2", reason=""), Copt(option="-mfma", flag="fma", reason="")),
+        expect=("avx2", "fma"), allow=("avx", "avx2", "fma", "sse4_2"), runs_here=True, environment={},
+        needs=Needs(memory_mib_per_job=1, disk_mib=1, tmp_mib=1),
+    )  # fmt: skip
+
+
+def built() -> Plan:
+    return replace(plan(stack(origin="source", version="2.15.1")), builds=(build(),))
+
+
+def test_a_source_build_is_audited_before_it_is_trained() -> None:
+    found = checks.check_commands(built(), checks.needed_flags(built()), mnist=True)
+    assert ids(found)[-3:] == ["blas", "isa_audit:tensorflow", "mnist:tensorflow"]
+    audit = found[-2]
+    assert audit.argv == (
+        "isa_audit.py", "--framework", "tensorflow", "--expect", "avx2,fma", "--allow", "avx,avx2,fma,sse4_2",
+        "--seconds", str(checks.AUDIT_S),
+    )  # fmt: skip
+    assert audit.timeout_s > checks.AUDIT_S
+    assert {"isa_audit.py", "isa_tables.py", "isa_files.py", "isa_dispatch.py"} <= checks.check_files(found).keys()
+
+
+def test_a_source_build_needs_the_flags_that_it_was_compiled_for() -> None:
+    assert checks.needed_flags(built()) == {"tensorflow": ("avx", "avx2", "fma", "sse4_2")}
+    found = checks.check_commands(built(), checks.needed_flags(built()), mnist=False)
+    assert found[0].argv == ("cpu_flags.py", "--need", "avx,avx2,fma,sse4_2")
+
+
+def test_what_runs_the_framework_needs_the_flags_first() -> None:
+    found = checks.check_commands(built(), checks.needed_flags(built()), mnist=False)
+    free = {check.id for check in found if not check.needs}
+    assert free == {"cpu_flags", "memory_disk", "isa_audit:tensorflow"}
+    assert {check.needs for check in found} == {"", "cpu_flags"}
+    assert {row["id"] for row in checks.check_data(found) if not row["needs"]} == free
+
+
+def test_without_flags_to_ask_about_nothing_waits() -> None:
+    found = checks.check_commands(plan(stack("pytorch")), {}, mnist=False)
+    assert {check.needs for check in found} == {""}
+
+
 def test_every_option_exists_in_its_script() -> None:
     both = (stack(device="cuda"), stack("numpy", version="2.4.6"))
-    found = checks.check_commands(plan(*both), FLAGS, mnist=True)
+    found = checks.check_commands(replace(plan(*both), builds=(build(),)), FLAGS, mnist=True)
     files = checks.check_files(found)
     for check in found:
         known = {
