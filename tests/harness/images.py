@@ -59,14 +59,22 @@ STOPSIGNAL SIGRTMIN+3
 CMD ["/lib/systemd/systemd"]
 """
 
+# Debian's Bazel is one that works without a network; bazel-rules-java is for trees that name no rules of their own
+_TOOLCHAIN = (
+    "python3 python3-dev python3-venv g++ binutils git patchelf pkg-config curl bazel-bootstrap bazel-rules-java "
+    "libeigen3-dev libopenblas-dev"
+)
+
 RECIPES = {
     "bare": 'FROM {base}\nCMD ["sleep", "infinity"]\n',
     "ssh": _SSHD.replace("{packages}", "python3") + _SSHD_ALONE,
     "ssh-nopython": _SSHD.replace("{packages}", "") + _SSHD_ALONE,
+    "builder": _SSHD.replace("{packages}", _TOOLCHAIN) + _SSHD_ALONE,
     "systemd": _SSHD.replace("{packages}", "python3 systemd-sysv dbus libpam-systemd") + _SYSTEMD,
 }
 """bare: what debootstrap gives (sh, apt; no Python, no sshd). ssh: sshd alone, Python, the user me with sudo.
-ssh-nopython: the same less Python. systemd: as ssh, with systemd as its init."""
+ssh-nopython: the same less Python. builder: as ssh, with what source builds need: a compiler, Bazel, Eigen, OpenBLAS.
+systemd: as ssh, with systemd as its init."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,41 +1,47 @@
 #include "tensorflow/core/nn/random.h"
 
+#include <algorithm>
 #include <cstring>
+
+#include "Eigen/Core"
 
 namespace tensorflow {
 namespace {
 
-// The compiler makes as many registers of these as the sixteen lanes need.
-typedef uint32_t Lanes __attribute__((vector_size(64)));
-typedef int32_t SignedLanes __attribute__((vector_size(64)));
-typedef float FloatLanes __attribute__((vector_size(64)));
+using Ints = Eigen::internal::packet_traits<int32_t>::type;
+using Floats = Eigen::internal::packet_traits<float>::type;
+constexpr int kInts = Eigen::internal::unpacket_traits<Ints>::size;
+constexpr int kFloats = Eigen::internal::unpacket_traits<Floats>::size;
 
-inline void Step(Lanes& x) {
-  x ^= x << 13;
-  x ^= x >> 17;
-  x ^= x << 5;
+// The next number of each lane, which is its state too.
+inline void Step(int32_t* state) {
+  using namespace Eigen::internal;
+  for (int i = 0; i < 16; i += kInts) {
+    Ints x = pload<Ints>(state + i);
+    x = pxor(x, plogical_shift_left<13>(x));
+    x = pxor(x, plogical_shift_right<17>(x));
+    x = pxor(x, plogical_shift_left<5>(x));
+    pstore(state + i, x);
+  }
 }
 
 }  // namespace
 
 Random::Random(uint64_t seed) {
   // SplitMix64 (Steele, Lea, Flood 2014) keeps near seeds apart
-  for (uint32_t& lane : state_) {
+  for (int32_t& lane : state_) {
     seed += 0x9e3779b97f4a7c15ULL;
     uint64_t mixed = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9ULL;
     mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebULL;
-    lane = static_cast<uint32_t>(mixed ^ (mixed >> 31)) | 1;
+    lane = static_cast<int32_t>(mixed ^ (mixed >> 31)) | 1;
   }
 }
 
 void Random::Fill(uint32_t* out, int64_t n) {
-  Lanes state;
-  std::memcpy(&state, state_, sizeof(state));
   for (int64_t i = 0; i < n; i += kLanes) {
-    Step(state);
-    std::memcpy(out + i, &state, sizeof(state));
+    Step(state_);
+    std::memcpy(out + i, state_, sizeof(state_));
   }
-  std::memcpy(state_, &state, sizeof(state));
 }
 
 uint32_t Random::Below(uint32_t bound) {
@@ -55,29 +61,29 @@ void Random::Uniform(float* out, int64_t n, float limit) {
 }
 
 void Random::Dropout(const float* in, float* out, float* mask, int64_t n, float rate) {
-  const int32_t bound = static_cast<int32_t>(rate * 2147483648.0f);
-  const FloatLanes kept = FloatLanes{} + 1.0f / (1.0f - rate);
-  Lanes state;
-  std::memcpy(&state, state_, sizeof(state));
+  using namespace Eigen::internal;
+  const Floats bound = pset1<Floats>(1.0f + rate), kept = pset1<Floats>(1.0f / (1.0f - rate));
+  const Ints one = pset1<Ints>(0x3f800000);
+  alignas(64) int32_t bits[kLanes];
+  alignas(64) float values[kLanes], factors[kLanes];
   for (int64_t i = 0; i < n; i += kLanes) {
-    Step(state);
-    const SignedLanes keep = (SignedLanes)(state >> 1) >= bound;  // all bits set, or none
-    const FloatLanes factor = (FloatLanes)(keep & (SignedLanes)kept);
-    FloatLanes values{};
-    const std::size_t bytes = static_cast<std::size_t>(n - i < kLanes ? n - i : kLanes) * sizeof(float);
-    if (bytes == sizeof(values)) {
-      std::memcpy(&values, in + i, sizeof(values));
-      values *= factor;
-      std::memcpy(out + i, &values, sizeof(values));
-      std::memcpy(mask + i, &factor, sizeof(factor));
-    } else {
-      std::memcpy(&values, in + i, bytes);
-      values *= factor;
-      std::memcpy(out + i, &values, bytes);
-      std::memcpy(mask + i, &factor, bytes);
+    Step(state_);
+    // 23 random bits behind the exponent of 1: a float in [1, 2)
+    for (int j = 0; j < kLanes; j += kInts) {
+      pstore(bits + j, por(plogical_shift_right<9>(pload<Ints>(state_ + j)), one));
     }
+    const bool whole = i + kLanes <= n;
+    const float* from = whole ? in + i : values;
+    float *to = whole ? out + i : values, *factor = whole ? mask + i : factors;
+    if (!whole) std::copy(in + i, in + n, values);
+    for (int j = 0; j < kLanes; j += kFloats) {
+      const Floats number = pload<Floats>(reinterpret_cast<const float*>(bits) + j);
+      const Floats chosen = pand(pcmp_le(bound, number), kept);
+      pstoreu(factor + j, chosen);
+      pstoreu(to + j, pmul(ploadu<Floats>(from + j), chosen));
+    }
+    if (!whole) std::copy(values, values + (n - i), out + i), std::copy(factors, factors + (n - i), mask + i);
   }
-  std::memcpy(state_, &state, sizeof(state));
 }
 
 }  // namespace tensorflow

@@ -21,7 +21,7 @@ class Random {
 
  private:
   static constexpr int kLanes = 16;
-  alignas(64) uint32_t state_[kLanes];
+  alignas(64) int32_t state_[kLanes];
 };
 
 }  // namespace tensorflow
