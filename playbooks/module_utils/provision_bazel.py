@@ -25,6 +25,7 @@ from ansible.module_utils import provision_build_configure, provision_build_tool
 from ansible.module_utils.provision_bazel_progress import Watch
 from ansible.module_utils.provision_build_context import BuildFailure, Configured, Context, EngineResult, Estimate
 from ansible.module_utils.provision_failure import Failure, Interrupted
+from ansible.module_utils.provision_process import run
 
 SHUTDOWN_S = 60.0
 SERVER_GENTLY_S = 0.4
@@ -47,6 +48,7 @@ def build(context: Context) -> EngineResult:
     Raises Failure (kinds "bazel", "configure", "cache", "wheel"), BuildFailure, and Interrupted after the server is
     stopped.
     """
+    without_blanks(context)
     found = finding.find(context)
     cache = usable_cache(context)
     if context.build.get("configure"):
@@ -74,6 +76,16 @@ def build(context: Context) -> EngineResult:
         remote_cache=cache.url if cache and done.cached else "",
         tool=found.tool,
     )
+
+
+def without_blanks(context: Context) -> None:
+    """Bazel stops at once in a workspace whose path has a blank in it, and many rules break on one elsewhere."""
+    for folder in (context.tree, context.build_folder):
+        if any(one.isspace() for one in os.path.realpath(folder)):
+            raise Failure(
+                "bazel", f"Bazel cannot build below {folder}", "it does not work in folders with blanks in their names",
+                "name another folder with --build-folder (provision_build_folder)",
+            )  # fmt: skip
 
 
 def usable_cache(context: Context) -> caches.Remote | None:
@@ -219,10 +231,11 @@ class Session:
     def manual(self) -> str:
         """`bazel help build --long` of a Bazel that does not say its number; else ""."""
         if self._manual is None:
-            lines: list[str] = []
+            text = bytearray()
             if options.needs_manual(self.found.version):
-                self.run(["help", "build", "--long"], on_line=lambda _, line: lines.append(line))
-            self._manual = "\n".join(lines)
+                argv = [*self.startup(), "help", "build", "--long"]  # not in the log: 2,000 lines that say nothing new
+                run(argv, env=self.environment(), hear=lambda _, data: text.extend(data), cwd=str(self.context.tree))
+            self._manual = text.decode("utf-8", "replace")
         return self._manual
 
     # building
@@ -260,7 +273,7 @@ class Session:
         watch, follower = Watch(), profile.Follower(self.profile)
         estimate = Estimate(self.context.earlier, self.context.jobs)
         self._lines.clear()
-        looked = 0.0
+        looked, remote_execution = 0.0, bool(self.context.setting("remote_executor"))
 
         def hear(_: str, line: str) -> None:
             nonlocal looked
@@ -270,10 +283,10 @@ class Session:
             if time.monotonic() - looked > LOOK_S:
                 looked = time.monotonic()
                 follower.look()
-            self.context.say(
-                watch.text[:160],
-                build=estimate.progress(watch.done, watch.total, cached=follower.fetched, running=watch.running),
-            )
+            # Bazel counts those that wait for a processor as running
+            running = watch.running if remote_execution else min(watch.running, self.context.jobs)
+            build = estimate.progress(watch.done, watch.total, cached=follower.fetched, running=running)
+            self.context.say(watch.text[:160], build=build)
 
         status = self.run(arguments, on_line=hear)
         return Try(
@@ -295,10 +308,15 @@ class Session:
         """The process of this tree's server; None where there is none."""
         try:
             pid = int((self.output_base / "server" / "server.pid.txt").read_text(encoding="ascii"))
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return None
-        return pid if os.fsencode(self.output_base) in command else None
+        return pid if self._is_server(pid) else None
+
+    def _is_server(self, pid: int) -> bool:
+        try:
+            return os.fsencode(self.output_base) in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
 
     def kill_server(self) -> None:
         """Stop the server itself, when there is no time to ask it or it does not answer."""
@@ -310,7 +328,7 @@ class Session:
                 os.kill(pid, number)
             until = time.monotonic() + SERVER_GENTLY_S
             while time.monotonic() < until:
-                if self.server() is None:
+                if not self._is_server(pid):  # its file is gone long before it is
                     return
                 time.sleep(0.02)
 

@@ -125,6 +125,14 @@ def test_a_target_that_is_not_there_and_an_option_that_bazel_does_not_know(box: 
     assert "Unrecognized option: --no_such_flag" in told.value.why
 
 
+def test_a_folder_with_a_blank_in_its_name(box: Path) -> None:
+    made = context(box / "my builds", workspace(box / "tree"))
+    with pytest.raises(Failure) as caught:
+        bazel.build(made)
+    assert (caught.value.kind, caught.value.what) == ("bazel", f"Bazel cannot build below {made.build_folder}")
+    assert caught.value.hint == "name another folder with --build-folder (provision_build_folder)"
+
+
 def test_a_target_without_a_wheel(box: Path) -> None:
     build = build_data()
     build["bazel"]["target"] = "//src:app"
