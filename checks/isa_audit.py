@@ -153,7 +153,7 @@ def audit(path: Path, allow: frozenset[str], expect: Sequence[str], runner: Disa
         guarded.update(answer["guarded"])
         targets.update(answer["targets"])
     evidence = _evidence(library, holds, guarded, targets)
-    _ask_callers(library, evidence, {start: holds[start] for start in holds}, allow, pieces, runner)
+    _ask_callers(library, evidence, holds, allow, pieces, runner)
     _sort_out(library, found, holds, evidence, allow)
     found.seconds = time.monotonic() - begun
     return found
@@ -190,14 +190,10 @@ def _ask_callers(
         return
     stored, stubs = library.indirect(set(asked))
     callers: dict[int, set[int]] = {}
-    seen = 0
-    for piece in pieces:
-        piece["callees"] = [*asked, *stubs]
-    for _, answer in runner.run(pieces):
-        seen += 1
-        for caller, callee in answer["leads"]:
-            callers.setdefault(stubs.get(callee, callee), set()).add(caller)
-    if seen == len(pieces):  # else there may be callers that nobody has seen
+    answers = [answer for _, answer in runner.run([{**piece, "callees": [*asked, *stubs]} for piece in pieces])]
+    for caller, callee in (lead for answer in answers for lead in answer["leads"]):
+        callers.setdefault(stubs.get(callee, callee), set()).add(caller)
+    if len(answers) == len(pieces):  # else there may be callers that nobody has seen
         isa_dispatch.by_callers(evidence, asked, callers, stored)
 
 
