@@ -55,6 +55,7 @@ COMMAND = {
     "id": {"type": "str", "required": True},
     "argv": {"type": "list", "elements": "str", "required": True},
     "timeout_s": {"type": "float", "default": 1800.0},
+    "needs": {"type": "str", "default": ""},
 }
 
 ARGUMENTS = {
