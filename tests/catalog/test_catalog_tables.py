@@ -46,7 +46,7 @@ def rows(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
                 yield from rows(item, f"{path}.{key}")
 
 
-SHARED_SOURCE = ("ranges", "gcc", "clang", "limits")
+SHARED_SOURCE = ("ranges", "gcc", "clang", "limits", "symptoms")
 """Rows without their own source: the one of the table or row around them covers all."""
 
 
