@@ -16,7 +16,7 @@ constexpr int kFloats = Eigen::internal::unpacket_traits<Floats>::size;
 // The next number of each lane, which is its state too.
 inline void Step(int32_t* state) {
   using namespace Eigen::internal;
-  for (int i = 0; i < 16; i += kInts) {
+  for (int i = 0; i < Random::kLanes; i += kInts) {
     Ints x = pload<Ints>(state + i);
     x = pxor(x, plogical_shift_left<13>(x));
     x = pxor(x, plogical_shift_right<17>(x));

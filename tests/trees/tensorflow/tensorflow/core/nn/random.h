@@ -1,4 +1,4 @@
-// Pseudo-random numbers, sixteen xorshift generators side by side so that any vector register can be filled.
+// Pseudo-random numbers: xorshift generators side by side, so many that the widest registers need not wait for the last.
 #ifndef TENSORFLOW_CORE_NN_RANDOM_H_
 #define TENSORFLOW_CORE_NN_RANDOM_H_
 
@@ -8,9 +8,11 @@ namespace tensorflow {
 
 class Random {
  public:
+  static constexpr int kLanes = 64;
+
   explicit Random(uint64_t seed);
 
-  // n numbers of 32 bits (Marsaglia 2003, xorshift with 13, 17, 5). n is rounded up to a multiple of 16.
+  // n numbers of 32 bits (Marsaglia 2003, xorshift with 13, 17, 5). n is rounded up to a multiple of kLanes.
   void Fill(uint32_t* out, int64_t n);
   // In [0, bound).
   uint32_t Below(uint32_t bound);
@@ -20,7 +22,6 @@ class Random {
   void Dropout(const float* in, float* out, float* mask, int64_t n, float rate);
 
  private:
-  static constexpr int kLanes = 16;
   alignas(64) int32_t state_[kLanes];
 };
 
