@@ -14,7 +14,7 @@ A function counts as run-time-dispatched by the first of these that holds:
   of a family that is dispatched as a whole (mkl_…, __svml_…, Sleef_…). A name counts only up to what it promises:
   AVX-512 in a function called …_avx2 is not covered by it;
 - ifunc: a resolver of the type IFUNC returns its address;
-- neighbours: it has a local symbol without such a name, and the nearest global functions on both sides of it are
+- neighbours: it has a local symbol, and the nearest global functions on both sides of it are
   dispatched: it is from their object files;
 - callers: it is called or pointed at only by functions that are dispatched.
 
@@ -59,13 +59,13 @@ TIERS = (
 )
 PATTERNS = tuple((tier, re.compile(pattern, re.IGNORECASE)) for tier, pattern in TIERS)
 WHOLE = re.compile(
-    r"^_{0,2}(?:mkl[_a-z]|svml_|Sleef_)|^_ZNK?6fbgemm8internal|\.dispatch\.(?:c|cpp|h)"
+    r"^_{0,2}(?:mkl[_a-z]|svml_|Sleef_)|^_ZNK?6fbgemm\d|\.dispatch\.(?:c|cpp|h)"
     r"|^_{0,2}(?:bn_|ecp_nistz256_|beeu_|poly_Rq_mul|ChaCha20_|chacha20_|vpaes_|aes_hw_|aesgcmsiv_|aes\d+gcmsiv_|aesni_)"
     r"|^_{0,2}(?:sha\d+_block_data_order|shaext_|gcm_|rsaz_|poly1305_|HUF_decompress)|highwayhash\d+[A-Za-z]+ILj4E"
 )
-"""Families that are dispatched as a whole: Intel's MKL and SVML, SLEEF, FBGEMM's internal kernels, the files that NumPy
-compiles once for each set of features; the assembler of BoringSSL and OpenSSL, Zstandard's Huffman decoders, and
-HighwayHash's code for its target 4, AVX2."""
+"""Families that are dispatched as a whole: Intel's MKL and SVML, SLEEF, FBGEMM (PyTorch asks fbgemmSupportedCPU first),
+the files that NumPy compiles once for each set of features, the assembler of BoringSSL and OpenSSL, Zstandard's Huffman
+decoders, and HighwayHash's code for its target 4, AVX2."""
 
 
 def tier_of_flag(flag: str) -> int:
@@ -121,12 +121,13 @@ class Evidence:
         if SELF_DISPATCHING.match(self.library):
             return 3, "library"
         tier = max(map(tier_of_name, self.names.get(function, ())), default=0)
-        if tier:
-            return tier, "name"
         if function in self.targets:
             return 3, "ifunc"
+        # MKL's xblock_fma_row_3 is there once for each CPU: its own name promises less than those around it
         around = self._neighbours(function) if function in self.local else 0
-        return (around, "neighbours") if around else (0, "")
+        if around > tier:
+            return around, "neighbours"
+        return (tier, "name") if tier else (0, "")
 
     def _neighbours(self, function: int) -> int:
         after = bisect_right(self.globals, function)

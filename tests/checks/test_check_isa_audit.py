@@ -275,6 +275,7 @@ NAMES: Mapping[str, int] = {
     "mkl_blas_avx512_sgemm": 3,
     "__svml_exp16": 3,
     "has_sse41_kernel": 1,
+    "_ZN6fbgemm15trRequantizeOptILb1EEEv": 3,
     "_ZN5Eigen8internal11gebp_kernelIffE": 0,
     "navxtra": 0,
     "scaleFMA": 2,
@@ -315,6 +316,8 @@ def test_neighbours(load: Any) -> None:
     evidence = load("isa_dispatch").Evidence("libone.so", names, {15, 25}, [10, 20, 30], (), ())
     assert evidence.of(15) == (3, "neighbours")
     assert evidence.of(25) == (0, "")
+    names[15] = ["block_fma"]
+    assert load("isa_dispatch").Evidence("libone.so", names, {15}, [10, 20], (), ()).of(15) == (3, "neighbours")
 
 
 STOCK = {
