@@ -121,6 +121,8 @@ class Evidence:
         if SELF_DISPATCHING.match(self.library):
             return 3, "library"
         tier = max(map(tier_of_name, self.names.get(function, ())), default=0)
+        if tier == 3:
+            return tier, "name"
         if function in self.targets:
             return 3, "ifunc"
         # MKL's xblock_fma_row_3 is there once for each CPU: its own name promises less than those around it
