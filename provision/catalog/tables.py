@@ -16,6 +16,7 @@ from provision.model.catalog import (
     Catalog,
     CompilerFlag,
     ConfiguredLine,
+    CpuFeature,
     CpuLevel,
     CudaRelease,
     CudnnRelease,
@@ -46,7 +47,11 @@ ROWS: dict[str, tuple[str, str, type[Any]]] = {
 }
 """By field of Catalog: the file, the name of its [[rows]], and what a row becomes."""
 
-BUILDS = {"tensorflow": "tensorflow_configure.toml", "pytorch": "pytorch_build.toml"}
+BUILDS = {
+    "tensorflow": "tensorflow_configure.toml",
+    "pytorch": "pytorch_build.toml",
+    "numpy": "numpy_build.toml",
+}
 """By framework: what its source builds are told."""
 
 BUILD_ROWS: dict[str, tuple[str, type[Any]]] = {
@@ -55,6 +60,7 @@ BUILD_ROWS: dict[str, tuple[str, type[Any]]] = {
     "lines": ("line", ConfiguredLine),
     "tools": ("tool", BuildTool),
     "forbidden": ("forbidden", ConfiguredLine),
+    "features": ("feature", CpuFeature),
 }
 """By field of BuildTable: the name of the [[rows]], and what a row becomes."""
 

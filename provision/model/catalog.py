@@ -154,6 +154,16 @@ class BuildTool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CpuFeature:
+    """What a build calls a set of CPU flags: "X86_V3"."""
+
+    name: str
+    flags: tuple[str, ...]
+    source: tuple[str, ...]
+    when: When = field(default_factory=When)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildTable:
     """What the builds of one framework are told, row by row."""
 
@@ -163,6 +173,7 @@ class BuildTable:
     tools: tuple[BuildTool, ...] = ()
     forbidden: tuple[ConfiguredLine, ...] = ()
     """Texts that no line may have: what configure writes when it fell back to a default."""
+    features: tuple[CpuFeature, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

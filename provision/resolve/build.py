@@ -7,12 +7,13 @@ from collections.abc import Callable
 from provision.model.build import Build
 from provision.model.catalog import Catalog
 from provision.model.request import Request
+from provision.resolve.build_numpy import numpy
 from provision.resolve.build_pytorch import pytorch
 from provision.resolve.build_tensorflow import tensorflow
 from provision.resolve.solve import Solution
 from provision.resolve.told import Told
 
-BUILDERS: dict[str, Callable[[Told], Build]] = {"tensorflow": tensorflow, "pytorch": pytorch}
+BUILDERS: dict[str, Callable[[Told], Build]] = {"tensorflow": tensorflow, "pytorch": pytorch, "numpy": numpy}
 """By framework: what turns its recipe into a Build."""
 
 

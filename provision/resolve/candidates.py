@@ -62,7 +62,7 @@ def may_use_wheels(request: Request) -> bool:
 
 
 def only_wheels(framework: str, catalog: Catalog) -> bool:
-    """Keras and NumPy come as wheels beside whatever is built from source."""
+    """Keras comes as a wheel beside whatever is built from source."""
     return not has_recipe(framework, catalog) and not has_cuda(framework, catalog)
 
 

@@ -43,7 +43,8 @@ def cuda_major(candidate: Candidate) -> int | None:
 def requirements(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> tuple[str, ...]:
     """What the environment installs for the candidate: the build's lines, the release's pins, the catalog's."""
     build, rows = candidate.build, pins(candidate, facts, request, catalog)
-    lines = (*build.requirements, *candidate.release.pins, *(pin.requirement for pin in rows))
+    mkl = ("mkl",) if candidate.source and candidate.framework == "numpy" and request.blas == "mkl" else ()
+    lines = (*build.requirements, *candidate.release.pins, *(pin.requirement for pin in rows), *mkl)
     return tuple(dict.fromkeys(lines))
 
 

@@ -242,6 +242,8 @@ def _dispatch(judged: Judged, facts: Facts) -> str:
     release = judged.candidate.release
     if release.framework == "pytorch":
         return "it picks its AVX2 and AVX-512 kernels at run time"
+    if release.framework == "numpy":
+        return "it picks kernels for newer instructions at run time, and so does the OpenBLAS in it"
     if release.framework != "tensorflow":
         return "it compiles its kernels at run time, for the CPU that it finds"
     if _series(release.series) < (2, 5):

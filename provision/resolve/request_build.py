@@ -11,7 +11,7 @@ from provision.model.build import Keep, Source
 from provision.model.catalog import Catalog
 from provision.model.request import Request, Wanted
 from provision.resolve.candidates import has_recipe
-from provision.resolve.releases import exact_version, listed, matching, nearest
+from provision.resolve.releases import exact_version, listed, matching, nearest, specifiers
 
 KEEPS = get_args(Keep)
 BLAS = ("openblas", "mkl")
@@ -170,6 +170,4 @@ def _version(source: Source) -> str | None:
 
 
 def _agree(specifier: str, version: str) -> bool:
-    from provision.resolve.releases import specifiers
-
     return specifiers(specifier).contains(version, prereleases=True)

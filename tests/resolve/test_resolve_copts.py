@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from worlds.hosts import AVX, V3, V4
+from worlds.hosts import AVX, V3, V4, host
 from worlds.tables import CATALOG
 
-from provision.resolve.copts import options, target
+from provision.errors import UsageError
+from provision.resolve.copts import allowed, copts, expected, fleet_flags, options, target
 
 CLANG = "Ubuntu Clang 18.1.8"
 
@@ -66,3 +69,37 @@ def test_a_flag_whose_option_is_no_use() -> None:
 @pytest.mark.parametrize("text", ["native", "x86-64-v4", "haswell", "zen3"])
 def test_no_option_names_a_machine_or_the_fpu(text: str) -> None:
     assert not [option for option in for_target(text, V3) if option.startswith(("-march", "-mtune", "-mfpmath"))]
+
+
+def test_a_fleet_names_who_lacks_what() -> None:
+    boxes = [replace(host(flags=flags), host=name) for name, flags in (("new", V4), ("old", AVX), ("mid", V3))]
+    found = fleet_flags(boxes, CATALOG)
+    assert found.flags == ("avx", "pni", "sse4_2", "xsave")
+    assert found.lacking["avx2"] == ("old",)
+    assert found.lacking["avx512f"] == ("mid", "old")
+    fleet = target("fleet", V4, CATALOG, found.flags)
+    assert [each.option for each in copts(fleet, "x86_64", CLANG, CATALOG)] == ["-msse3", "-msse4.2", "-mavx"]
+    assert copts(fleet, "x86_64", CLANG, CATALOG)[0].reason == (
+        "every host of the fleet has pni; Ubuntu Clang 18.1.8 takes it (Clang 3.9 and newer)"
+    )
+
+
+def test_a_fleet_of_two_kinds_or_of_strangers() -> None:
+    arm = replace(host(flags=("asimd",), arch="aarch64"), host="arm")
+    with pytest.raises(UsageError) as caught:
+        fleet_flags([host(flags=V3), arm], CATALOG)
+    assert caught.value.why == "these are aarch64 and x86_64, and no build runs on both"
+    with pytest.raises(UsageError) as caught:
+        fleet_flags([host(flags=()), arm], CATALOG)
+    assert caught.value.why == "those of box are not known"
+    with pytest.raises(UsageError) as caught:
+        fleet_flags([], CATALOG)
+    assert caught.value.why == "there is no host"
+
+
+def test_what_the_audit_expects_and_allows() -> None:
+    found = copts(target("native", V4, CATALOG), "x86_64", "GCC 12.2.0", CATALOG)
+    assert expected(found) == ("avx", "avx2", "fma", "avx512f")
+    assert {"avx512_vnni", "sse2", "mmx"} <= set(allowed(found, "x86_64", CATALOG))
+    assert expected(()) == ()
+    assert allowed((), "aarch64", CATALOG) == ("asimd", "fp")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from worlds.hosts import AVX, CARDS, V1, V2, V3, V4, card, host
 from worlds.tables import CATALOG
 
+from provision.catalog.load import catalog
 from provision.errors import ProvisionError
 from provision.model.catalog import Catalog
 from provision.model.data import from_data, to_data
@@ -19,6 +20,7 @@ from provision.model.request import Request, Wanted
 from provision.model.versions import Dotted
 from provision.resolve import plan_for, with_overrides
 from provision.resolve.candidates import Candidate, candidates
+from provision.resolve.copts import allowed, copts, expected, fleet_flags, implied, target
 from provision.resolve.driver import drives
 from provision.resolve.overrides import completed
 from provision.resolve.rules import failing
@@ -184,3 +186,50 @@ def test_any_facts_give_a_plan_or_an_explanation(
     assert last == ["environment", "verification"]
     assert ("comparison" in {step.id for step in made.steps}) == (made.stock is not None)
     assert all(reason.text for reason in made.reasons)
+
+
+every_flag = sorted({row.flag for row in catalog().compiler_flags if row.arch == "x86_64"})
+flag_sets = st.lists(st.sampled_from(every_flag), unique=True).map(tuple)
+compilers = st.sampled_from(["GCC 9.4.0", "GCC 12.2.0", "Clang 16.0.6", "Clang 19.1.7", None])
+cpu_targets = st.sampled_from(["native", "generic", "x86-64-v2", "x86-64-v3", "x86-64-v4", "zen4", "haswell", "fleet"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(has=flag_sets, text=cpu_targets, compiler=compilers)
+def test_options_use_no_flag_that_the_target_lacks(has: tuple[str, ...], text: str, compiler: str | None) -> None:
+    wanted = target(text, has, catalog(), has)
+    found = copts(wanted, "x86_64", compiler, catalog())
+    rows = {row.option: row for row in catalog().compiler_flags if row.arch == "x86_64"}
+    for each in found:
+        assert {each.flag, *implied(rows[each.option], catalog())} <= (wanted.flags or frozenset())
+        assert each.reason
+    allow = set(allowed(found, "x86_64", catalog()))
+    assert set(expected(found)) <= allow
+    assert {each.flag for each in found} <= allow
+    assert allow <= (wanted.flags or frozenset()) | {
+        "cmov",
+        "cx8",
+        "fpu",
+        "fxsr",
+        "mmx",
+        "sse",
+        "sse2",
+        "syscall",
+        "sse4a",
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(sets=st.lists(flag_sets.filter(bool), min_size=1, max_size=5), data=st.data())
+def test_a_fleets_flags_are_those_of_each_host(sets: list[tuple[str, ...]], data: st.DataObject) -> None:
+    fleet = [named(flags, number) for number, flags in enumerate(sets)]
+    found = fleet_flags(fleet, catalog())
+    assert found == fleet_flags(data.draw(st.permutations(fleet)), catalog())
+    assert all(set(found.flags) <= set(each.cpu.flags) for each in fleet)
+    for flag, without in found.lacking.items():
+        assert {each.host for each in fleet if flag not in each.cpu.flags} == set(without)
+        assert flag not in found.flags
+
+
+def named(flags: tuple[str, ...], number: int) -> Facts:
+    return replace(host(flags=flags), host=f"box{number}")

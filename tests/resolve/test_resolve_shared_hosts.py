@@ -305,7 +305,7 @@ NO_AVX = {
         ("pytorch", MACS),
         ("jax", NO_WHEELS | NO_AVX),
         ("keras", NO_WHEELS),
-        ("numpy", NO_WHEELS),
+        ("numpy", MACS),
     ],
 )
 def test_every_machine_gets_a_plan_or_a_reason(shared: Path, framework: str, nothing: set[str]) -> None:
