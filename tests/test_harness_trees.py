@@ -358,7 +358,7 @@ class TestPytorch:
 @pytest.mark.slow
 def test_a_builder_builds_without_a_network(box: Callable[..., Box], tmp_path: Path) -> None:
     """The image for hosts with a toolchain has all that the tree needs, for a user who is not root."""
-    host = box("builder", network=False)
+    host = box("builder", network=False, init=True)  # without an init, a Bazel server that ended stays a zombie
     host.copy(tensorflow_tree(tmp_path / "tree", "2.21.0", "4.2.3"), "/home/me/tree", owner=1000)
     host.sh(
         "chown me /home/me/tree; cd /home/me/tree; mkdir /home/me/bin; ln -s /usr/bin/bazel-4 /home/me/bin/bazel;"

@@ -10,8 +10,8 @@ namespace {
 
 using Ints = Eigen::internal::packet_traits<int32_t>::type;
 using Floats = Eigen::internal::packet_traits<float>::type;
-constexpr int kInts = Eigen::internal::unpacket_traits<Ints>::size;
-constexpr int kFloats = Eigen::internal::unpacket_traits<Floats>::size;
+constexpr int kInts = Eigen::internal::packet_traits<int32_t>::size;
+constexpr int kFloats = Eigen::internal::packet_traits<float>::size;
 
 // The next number of each lane, which is its state too.
 inline void Step(int32_t* state) {
