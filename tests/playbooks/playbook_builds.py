@@ -40,13 +40,13 @@ except Interrupted as stop:
 """
 
 
-def archive(folder: Path, files: Mapping[str, str | bytes], name: str = "source.tar.gz") -> Path:
+def archive(place: Path, files: Mapping[str, str | bytes], name: str = "source.tar.gz", folder: str = "source") -> Path:
     """As the controller packs a source: everything below one folder."""
-    path = folder / name
+    path = place / name
     with tarfile.open(path, "w:gz") as tar:
         for file, text in files.items():
             data = text.encode() if isinstance(text, str) else text
-            member = tarfile.TarInfo(f"source/{file}")
+            member = tarfile.TarInfo(f"{folder}/{file}")
             member.size, member.mode, member.mtime = len(data), 0o755, 315619200
             tar.addfile(member, io.BytesIO(data))
     return path

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.provision_build_old import all_builds, clear_old
-from playbook_builds import Builds, build
+from playbook_builds import Builds, archive, build
 from playbook_target import Target
 
 
@@ -220,3 +220,32 @@ PyMODINIT_FUNC PyInit_demo(void) {
     assert made["tags"] != ["py3-none-any"]
     symbols = subprocess.run(["unzip", "-p", made["wheel"]], check=True, capture_output=True).stdout
     assert b"avx2" in symbols
+
+
+@pytest.mark.network
+def test_a_source_distribution_is_built_by_its_own_backend(builds: Builds) -> None:
+    """From a folder, as an index would give it; its backend comes from the index, into an environment of the moment."""
+    project = {
+        "PKG-INFO": "Metadata-Version: 2.2\nName: demo\nVersion: 1.0\n",
+        "pyproject.toml": '[build-system]\nrequires = ["setuptools>=77"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "demo"\nversion = "1.0"\n',
+        "demo.py": "",
+        "setup.py": "import os\nfrom setuptools import setup\nprint('heard', os.environ['CFLAGS'])\nsetup()\n",
+    }
+    archive(builds.target.wheels, project, "demo-1.0.tar.gz", folder="demo-1.0")
+    wanted = build(
+        engine="uv", argv=[], environment={"CFLAGS": "-O3 -mavx2"},
+        source={"kind": "index", "location": "demo==1.0", "sha256": None},
+    )  # fmt: skip
+    variables = {"UV_FIND_LINKS": str(builds.target.wheels)}
+    result = builds.made(builds.params(wanted, {}, uv_environment=variables))
+    assert result.get("changed") is True, result
+    (made,) = result["builds"]
+    assert "heard -O3 -mavx2" in Path(made["log"]).read_text().splitlines()
+    assert made["file"] == "demo-1.0-py3-none-any.whl"
+    missing = {**wanted, "source": {**wanted["source"], "location": "demo==7.0"}, "version": "7.0"}
+    told = builds.made(builds.params(missing, {}, uv_environment=variables))
+    assert (told["kind"], told["what"].partition(":")[0]) == (
+        "no_such_package",
+        "could not find the source of demo==7.0",
+    )
