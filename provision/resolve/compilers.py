@@ -48,7 +48,7 @@ def choose(recipe: SourceRecipe, device: str, facts: Facts, request: Request, ca
     if request.compiler is not None:
         return Choice(compiler=best, reason=f"{best} ({best.path}), because --compiler {request.compiler} asks for it")
     others = [str(each) for each in facts.system.compilers if each != best]
-    beside = f"; beside it there is {', '.join(others)}" if others else ""
+    beside = f"; also here: {', '.join(others)}" if others else ""
     near = f", the nearest here to {recipe.compiler}, which the release was built with" if recipe.compiler else ""
     return Choice(compiler=best, reason=f"{best} ({best.path}){near}{beside}")
 

@@ -54,7 +54,9 @@ def _tree(text: str, framework: str) -> Source | None:
         return None
     folder = folder.resolve()
     seen = look_into(folder_peek(folder), framework, str(folder))
-    return _seen(seen, Source(kind="tree", location=str(folder), sha256=tree_sha256(entries(folder))))
+    found = entries(folder)
+    size_mib = -(-sum(entry.size for entry in found) // 1024**2)
+    return _seen(seen, Source(kind="tree", location=str(folder), sha256=tree_sha256(found), size_mib=size_mib))
 
 
 def _file(text: str, framework: str) -> Source | None:

@@ -221,7 +221,7 @@ def test_the_compiler_nearest_to_the_releases_own_is_taken() -> None:
     assert made.builds[0].compiler == GCC9
     assert text(made, "compiler") == (
         "tensorflow is compiled by GCC 9.4.0 (/usr/bin/gcc-9), the nearest here to GCC 9.3.1, which the release was "
-        "built with; beside it there is GCC 12.2.0"
+        "built with; also here: GCC 12.2.0"
     )
 
 

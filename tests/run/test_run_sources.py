@@ -344,3 +344,10 @@ def test_the_trees_of_these_tests_are_known_by_no_more_than_they_must(tmp_path):
                 shutil.rmtree(top)
             assert "is not a source tree" in refused(folder, framework).what
             shutil.rmtree(folder)
+
+
+def test_a_trees_size_is_known_so_that_a_small_one_asks_for_little_disk(tmp_path):
+    folder = tree(tmp_path / "tree")
+    assert source_of(str(folder), "tensorflow").size_mib == 1
+    (folder / "large.bin").write_bytes(b"0" * (3 * 1024**2))
+    assert source_of(str(folder), "tensorflow").size_mib == 4
