@@ -100,6 +100,7 @@ def error_data(error: ProvisionError, host: str | None = None) -> dict[str, Any]
         "builds": [],
         "comparisons": [],
         "configured": [],
+        "until": "",
     }
 
 

@@ -143,6 +143,8 @@ class Report:
     """The first framework's smoke test; every one is among ``checks`` as mnist:FRAMEWORK."""
     failures: tuple[Failure, ...]
     builds: tuple[BuildOutcome, ...] = ()
+    until: Literal["", "preflight", "configure", "build"] = ""
+    """How far a source build was to go; empty for the whole way."""
     configured: tuple[Configured, ...] = ()
     """With --until configure."""
     comparisons: tuple[Comparison, ...] = ()

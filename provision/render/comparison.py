@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from provision.model.report import BuildOutcome, Comparison
+from provision.model.report import BuildOutcome, Comparison, Configured
 
 MINUTE_S, HOUR_S = 60, 3600
 
@@ -23,6 +23,13 @@ def build_lines(build: BuildOutcome) -> list[str]:
     if build.built and build.log:
         lines.append(f"  log: {build.log}")
     return lines
+
+
+def configured_lines(configured: Configured) -> list[str]:
+    """What the tree's configure wrote, whole: it was read back and is what was asked."""
+    lines = [f"configured: {configured.framework}; {configured.file} holds what was asked for"]
+    lines += [f"  {line}" for line in configured.text.splitlines()]
+    return lines + [f"  note: {note}" for note in configured.notes]
 
 
 def _work(build: BuildOutcome) -> str:

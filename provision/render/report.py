@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from provision.model.report import CheckOutcome, Environment, Report, Smoke
-from provision.render.comparison import build_lines, comparison_lines
+from provision.render.comparison import build_lines, comparison_lines, configured_lines
 
 MARK = {"pass": "ok  ", "fail": "FAIL", "skip": "skip"}
+
+UNTIL = {
+    "preflight": "this host has what the build needs; nothing was built",
+    "configure": "the tree is configured as it was asked; nothing was built",
+    "build": "the wheel is built; no environment was made",
+}
 
 
 def report_text(report: Report) -> str:
@@ -15,6 +21,8 @@ def report_text(report: Report) -> str:
     lines = [report.host, ""]
     for build in report.builds:
         lines += [*build_lines(build), ""]
+    for configured in report.configured:
+        lines += [*configured_lines(configured), ""]
     if report.checks:
         lines += [*_checks(report.checks), ""]
     if report.smoke:
@@ -66,6 +74,8 @@ def _verdict(report: Report) -> list[str]:
     if not report.ok:
         kept = [f"still active: {_named(environment)}"] if environment and environment.generation is not None else []
         return ["verdict: NOT proved", *kept]
+    if report.until:
+        return [f"verdict: {UNTIL[report.until]} (--until {report.until})"]
     proved = any(check.id.startswith("mnist") for check in report.checks)
     lines = [f"verdict: {'proved to work' if proved else 'in place; verification was left out'}"]
     lines.append("changed: nothing, it was as planned" if report.changed == 0 else f"changed: {report.changed}")

@@ -13,11 +13,12 @@ from provision import assets
 from provision.catalog.failures import build_failures
 from provision.detect.build_failures import failure_from
 from provision.errors import Interrupted, ProvisionError
-from provision.model.build import Source
+from provision.model.build import Build, Source
 from provision.model.data import to_data
 from provision.model.plan import Plan
 from provision.model.report import BuildOutcome, Configured, Failure, Progress, Report, StepOutcome
 from provision.run import reports
+from provision.run.build_settings import Until
 from provision.run.built import BuiltWheel, build_outcomes, built_wheels
 from provision.run.play_events import HostResult
 from provision.run.source_archive import Archive, archive_of
@@ -143,7 +144,7 @@ def _variables(
             for each in target.plan.builds:
                 if each.source not in archives:
                     told = _told(target.host.name, on_event)
-                    archives[each.source] = pool.submit(_archive, each.source, told, cancel)
+                    archives[each.source] = pool.submit(_archive, each, told, cancel)
         return [_of(target, options, archives, binaries) for target in targets]
 
 
@@ -152,8 +153,10 @@ def _told(host: str, on_event: OnEvent) -> OnEvent:
     return lambda event: on_event(replace(event, host=host))
 
 
-def _archive(source: Source, on_event: OnEvent, cancel: threading.Event) -> Archive | None:
-    return None if source.kind == "index" else archive_of(source, on_event=on_event, cancel=cancel)
+def _archive(build: Build, on_event: OnEvent, cancel: threading.Event) -> Archive | None:
+    if build.source.kind == "index":
+        return None
+    return archive_of(build.source, on_event=on_event, cancel=cancel, framework=build.framework, version=build.version)
 
 
 def _of(
@@ -194,14 +197,14 @@ def _entry(build: Any, archive: Archive | None) -> dict[str, Any]:
     }
 
 
-def _outcome(target: Target, result: HostResult, *, until: str, unreaped: bool) -> Built | Report:
+def _outcome(target: Target, result: HostResult, *, until: Until, unreaped: bool) -> Built | Report:
     answers = _answers(result)
     outcomes = build_outcomes([each for answer in answers for each in answer.get("builds") or ()])
     report = replace(reports.carried_out(target, result, (), unreaped=unreaped), builds=outcomes)
     if not report.ok:
         return replace(report, failures=tuple(diagnosed(target.plan, report.failures, _answers(result))))
     if until:
-        return replace(report, configured=_configured(answers))
+        return replace(report, until=until, configured=_configured(answers))
     return Built(
         wheels=built_wheels([each for answer in answers for each in answer.get("builds") or ()]),
         outcomes=outcomes,

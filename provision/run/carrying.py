@@ -177,7 +177,9 @@ def current_plan(target: Target) -> Plan:
     """What the current generation was made from: the plan, or the stock wheels that won against its build."""
     state, stock = target.state, target.plan.stock
     current = state.generation(state.current) if state is not None else None
-    if stock is not None and current is not None and current.fingerprint == stock.fingerprint:
+    if stock is None or current is None:
+        return target.plan
+    if current.fingerprint == stock.fingerprint or target.plan.fingerprint in current.answers:
         return stock
     return target.plan
 
@@ -200,10 +202,20 @@ def _with_build(report: Report, built: Built | None, stock: Done | None) -> Repo
     if built is None:
         return report
     steps = (*built.steps, *report.steps)
+    builds = built.outcomes
     if stock is not None:
         steps = (*steps, *stock.report.steps)
+        builds = tuple(replace(each, notes=(*each.notes, *_unmeasured(stock.report))) for each in builds)
     changed = sum(step.status == "changed" for step in steps)
-    return replace(report, builds=built.outcomes, steps=steps, changed=changed)
+    return replace(report, builds=builds, steps=steps, changed=changed)
+
+
+def _unmeasured(stock: Report) -> tuple[str, ...]:
+    """Why the build was not measured, where the stock wheel's own generation failed: nothing to lose to."""
+    if stock.ok:
+        return ()
+    why = stock.failures[0].what if stock.failures else "its checks failed"
+    return (f"not measured against the stock wheel, which could not be installed and proved here: {why}",)
 
 
 def _not_begun() -> HostResult:

@@ -61,8 +61,8 @@ CMD ["/lib/systemd/systemd"]
 
 # Debian's Bazel is one that works without a network; bazel-rules-java is for trees that name no rules of their own
 _TOOLCHAIN = (
-    "python3 python3-dev python3-venv g++ binutils git patchelf pkg-config curl unzip zip bazel-bootstrap bazel-rules-java "
-    "libeigen3-dev libopenblas-dev"
+    "python3 python3-dev python3-venv g++ binutils git patchelf pkg-config curl unzip zip "
+    "bazel-bootstrap bazel-rules-java libeigen3-dev libopenblas-dev"
 )
 
 RECIPES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.model.report import BuildOutcome, CheckOutcome, Comparison, Environment, Pair, Report, Smoke
+from provision.model.report import BuildOutcome, CheckOutcome, Comparison, Configured, Environment, Pair, Report, Smoke
 from provision.render.comparison import build_lines, comparison_lines, duration
 from provision.render.report import report_text
 
@@ -112,3 +112,22 @@ def test_one_of_each() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_tree_that_was_only_configured_shows_what_was_written() -> None:
+    text = "build --action_env PYTHON_BIN_PATH=/v/bin/python\nbuild:opt --copt=-Wno-sign-compare\n"
+    configured = Configured(framework="tensorflow", file="/t/.tf_configure.bazelrc", text=text, notes=("a note",))
+    report = Report(
+        ok=True, host="box", environment=None, changed=1, steps=(), checks=(), smoke=None, failures=(),
+        until="configure", configured=(configured,),
+    )  # fmt: skip
+    assert report_text(report).splitlines() == [
+        "box",
+        "",
+        "configured: tensorflow; /t/.tf_configure.bazelrc holds what was asked for",
+        "  build --action_env PYTHON_BIN_PATH=/v/bin/python",
+        "  build:opt --copt=-Wno-sign-compare",
+        "  note: a note",
+        "",
+        "verdict: the tree is configured as it was asked; nothing was built (--until configure)",
+    ]
