@@ -137,6 +137,7 @@ class Try:
 
 def _built(session: Session, cache: caches.Remote | None) -> Done:
     context = session.context
+    begun = time.time() - 1
     one = session.build(cache)
     tries = [one]
     if one.status != 0 and cache is not None and failures.caused_by_cache(one.status, one.events, one.watch):
@@ -146,6 +147,7 @@ def _built(session: Session, cache: caches.Remote | None) -> Done:
             f"the remote cache {cache.url} served something that Bazel could not build with ({why}): "
             "built again without it",
         )
+        caches.forget_results(session.disk_cache, begun)
         one = session.build(None, caches.without_results())
         tries.append(one)
     if one.status != 0:
@@ -190,6 +192,10 @@ class Session:
     def output_base(self) -> Path:
         """Bazel's own choice: the MD5 of the workspace's real path."""
         return self.root / hashlib.md5(os.path.realpath(self.context.tree).encode()).hexdigest()  # noqa: S324
+
+    @property
+    def disk_cache(self) -> Path:
+        return Path(self.context.setting("disk_cache", self.context.build_folder / "disk_cache"))
 
     @property
     def events(self) -> Path:
@@ -246,7 +252,7 @@ class Session:
         values = {
             "jobs": str(context.jobs),
             "memory_mib": str(context.jobs * memory_mib_per_job(context)),
-            "disk_cache": str(context.setting("disk_cache", context.build_folder / "disk_cache")),
+            "disk_cache": str(self.disk_cache),
             "disk_cache_size": options.DISK_CACHE_SIZE,
             "repository_cache": str(context.setting("repository_cache", context.build_folder / "repository_cache")),
             "events": str(self.events),

@@ -12,6 +12,7 @@ import http.client
 import os
 import socket
 import ssl
+import stat
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -205,8 +206,23 @@ def executor_options(address: str, silo: str) -> list[str]:
 
 
 def without_results() -> list[str]:
-    """For a second try: a poisoned result of the remote cache may lie in the disk cache by now (seen with 4.2.3)."""
+    """For a second try: nothing that a cache says is believed."""
     return ["--noremote_accept_cached"]
+
+
+def forget_results(disk_cache: Path, since: float) -> int:
+    """Take action results out of a disk cache: those put there after ``since`` (s since 1970) and empty ones.
+
+    4.2.3 copies a poisoned result of the remote cache there, and does not replace it later.
+    """
+    forgotten = 0
+    for path in (disk_cache / "ac").rglob("*"):
+        with contextlib.suppress(OSError):
+            about = path.lstat()
+            if stat.S_ISREG(about.st_mode) and (about.st_mtime >= since or about.st_size == 0):
+                path.unlink()
+                forgotten += 1
+    return forgotten
 
 
 # ── the password ──────────────────────────────────────────────────────────────────────────────────────────────────

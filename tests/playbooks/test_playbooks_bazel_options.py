@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -272,3 +274,16 @@ def test_what_was_written_down_is_written_over(tmp_path: Path) -> None:
     assert caches.scrub([link, log, tmp_path / "none", tmp_path], caches.secrets(cache)) == [log]
     assert (log.read_text(), stat.S_IMODE(log.stat().st_mode)) == ("a *** b *** c", 0o600)
     assert caches.scrub([log], caches.secrets(None)) == []
+
+
+def test_poisoned_results_are_forgotten_and_others_kept(tmp_path: Path) -> None:
+    for name, content, age in (("old", "result", 100), ("new", "result", 0), ("empty", "", 100)):
+        path = tmp_path / "ac" / name[:2] / name
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+        os.utime(path, (time.time() - age, time.time() - age))
+    (tmp_path / "cas").mkdir()
+    (tmp_path / "cas" / "blob").touch()
+    assert caches.forget_results(tmp_path, time.time() - 50) == 2
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["blob", "old"]
+    assert caches.forget_results(tmp_path / "none", 0) == 0
