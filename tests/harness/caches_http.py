@@ -57,6 +57,7 @@ class CacheServer:
     folder: Path
     """What build_cache_folder is on a host: blobs/ac, blobs/cas, incoming, status.json."""
     port: int
+    address: str = ADDRESS
     _own: Path = field(repr=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -87,7 +88,7 @@ class CacheServer:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with socket.socket() as probe:
-                if probe.connect_ex((ADDRESS, self.port)) == 0:
+                if probe.connect_ex((self.address, self.port)) == 0:
                     return
             time.sleep(0.02)
         self.stop()
@@ -142,8 +143,9 @@ def cache_server(tmp_path: Path, *, anonymous_read: bool = False, prefix: str = 
     (own / "site.conf").write_text(log + rendered("nginx.conf.j2", given))
     user = "user root;" if os.getuid() == 0 else ""  # pytest's folders are for their owner alone
     (own / "nginx.conf").write_text(WRAPPER.format(folder=own, user=user))
-    url = f"{'https' if given['build_cache_tls_certificate'] else 'http'}://{ADDRESS}:{port}{prefix}"
-    server = CacheServer(url=url, writer=writer, reader=reader, folder=folder, port=port, _own=own)
+    address = str(given["build_cache_address"])
+    url = f"{'https' if given['build_cache_tls_certificate'] else 'http'}://{address}:{port}{prefix}"
+    server = CacheServer(url=url, writer=writer, reader=reader, folder=folder, port=port, address=address, _own=own)
     server.start()
     return server
 
