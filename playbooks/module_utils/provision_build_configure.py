@@ -18,6 +18,7 @@ from ansible.module_utils.provision_failure import Failure
 CONFIGURE_S = 600.0
 SAID_LINES = 12
 QUOTED_PATH = re.compile(r'"(/[^"]*)"')
+REASON = re.compile(r"Could not find any |Inconsistent CUDA ")
 # build:cuda --repo_env HERMETIC_CUDA_COMPUTE_CAPABILITIES="8.6"  ·  build --define=x=1  ·  build:opt --copt=-mavx2
 SETS = re.compile(r"^(\S+) (--[\w.-]+)(?:[ =]([A-Za-z_]\w*)(?==))?")
 
@@ -71,15 +72,16 @@ def _failed(
     said = "\n".join(_said(lines))
     cut = f"\n{writes} is cut short" if status and wrote else ""
     hint = f"the log has all of it: {context.log}"
-    if any("Could not find any" in line or "Inconsistent CUDA" in line for line in lines):
+    if any(REASON.match(line.strip()) for line in lines):
         hint = "name the CUDA toolkit's root folders, one real toolkit first; " + hint
     return Failure("configure", what, f"{ended}{cut}\n{said}".strip(), hint)
 
 
 def _said(lines: Sequence[str]) -> list[str]:
-    """The last different lines: a question that is asked ten times is one."""
+    """The line that tells the reason, then the last different lines: a question that is asked ten times is one."""
     unique = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    return tail("\n".join(unique), SAID_LINES).splitlines()
+    last = tail("\n".join(unique), SAID_LINES).splitlines()
+    return [*(line for line in unique if REASON.match(line) and line not in last), *last]
 
 
 # ── reading back ──────────────────────────────────────────────────────────────────────────────────────────────────
