@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Mapping  # Mapping of collections.abc takes no arguments before 3.9
 
 from ansible.module_utils import provision_generations as generations
 from ansible.module_utils.provision_current import switched
