@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -23,7 +24,8 @@ from ansible.module_utils import provision_bazel_options as options
 from ansible.module_utils import provision_bazel_profile as profile
 from ansible.module_utils import provision_build_configure, provision_build_toolchain
 from ansible.module_utils.provision_bazel_progress import Watch
-from ansible.module_utils.provision_build_context import BuildFailure, Configured, Context, EngineResult, Estimate
+from ansible.module_utils.provision_bazel_wheel import take_wheel
+from ansible.module_utils.provision_build_context import Configured, Context, EngineResult, Estimate
 from ansible.module_utils.provision_failure import Failure, Interrupted
 from ansible.module_utils.provision_process import run
 
@@ -50,7 +52,7 @@ def build(context: Context) -> EngineResult:
     """
     without_blanks(context)
     found = finding.find(context)
-    cache = usable_cache(context)
+    cache, state = usable_cache(context)
     if context.build.get("configure"):
         provision_build_configure.configure(context, finding.shim_folder(context), found.environment)
     hidden = caches.secrets(cache)
@@ -60,20 +62,25 @@ def build(context: Context) -> EngineResult:
             session.rc = rc
             try:
                 session.renew()
-                done = _built(session, cache)
+                done = _built(session, cache, state)
             except Interrupted:
                 session.kill_server()
                 raise
-            finally:
+            except BaseException:
                 session.shut_down()
+                raise
+            # it takes two seconds to end, and goes on writing its log: the wheel is packed meanwhile
+            pid = session.ask_to_end()
+            context.afterwards.append(lambda: session.see_end(pid, hidden))
     finally:
         caches.scrub(session.files(), hidden)
+        session.keep_events()
     return EngineResult(
-        folder=take_wheel(context, session, done.events.outputs),
+        folder=take_wheel(context, session.environment(), done.events.outputs),
         actions=done.actions,
         cache_hits=done.cache_hits,
         compile_actions=done.compiles,
-        remote_cache=cache.url if cache and done.cached else "",
+        remote_cache=done.remote_cache,
         tool=found.tool,
     )
 
@@ -88,17 +95,20 @@ def without_blanks(context: Context) -> None:
             )  # fmt: skip
 
 
-def usable_cache(context: Context) -> caches.Remote | None:
-    """The remote cache, if it answers. One that does not is left out, and the user is told."""
+def usable_cache(context: Context) -> tuple[caches.Remote | None, str]:
+    """The remote cache, if it answers, and what the report says of it (EngineResult.remote_cache).
+
+    One that does not answer is left out, and the user is told.
+    """
     cache = caches.remote(context.settings)
     if cache is None:
-        return None
+        return None, ""
     context.say(f"asking the remote cache {cache.url}")
     trouble = caches.probe(cache)
     if trouble:
         finding.note(context, f"the remote cache {cache.url} was left out, and everything built here: {trouble}")
-        return None
-    return cache
+        return None, trouble
+    return cache, "used" if cache.upload else "read only"
 
 
 @dataclass
@@ -109,8 +119,8 @@ class Done:
     actions: int = 0
     cache_hits: int = 0
     compiles: int | None = 0
-    cached: bool = True
-    """Whether the remote cache was used to the end."""
+    remote_cache: str = ""
+    """See EngineResult."""
 
 
 @dataclass
@@ -135,7 +145,7 @@ class Try:
         return self.ran.compiles
 
 
-def _built(session: Session, cache: caches.Remote | None) -> Done:
+def _built(session: Session, cache: caches.Remote | None, state: str) -> Done:
     context = session.context
     begun = time.time() - 1
     one = session.build(cache)
@@ -147,6 +157,7 @@ def _built(session: Session, cache: caches.Remote | None) -> Done:
             f"the remote cache {cache.url} served something that Bazel could not build with ({why}): "
             "built again without it",
         )
+        state = f"not used: it served something that Bazel could not build with ({why})"
         caches.forget_results(session.disk_cache, begun)
         one = session.build(None, caches.without_results())
         tries.append(one)
@@ -154,7 +165,9 @@ def _built(session: Session, cache: caches.Remote | None) -> Done:
         raise failures.explained(context, one.status, one.events, one.watch, one.said, one.command)
     if cache is not None:
         cache_notes(context, cache, tries[0].watch)
-    done = Done(one.events, cached=len(tries) == 1)
+        if state == "used" and any(re.match(r"HTTP 40[135]", why) for why in tries[0].watch.writing):
+            state = "read only"
+    done = Done(one.events, remote_cache=state)
     for each in tries:
         if each.watch.spawns is not None:
             done.actions += each.watch.spawns.actions
@@ -199,7 +212,13 @@ class Session:
 
     @property
     def events(self) -> Path:
-        return self.context.folder / "bep.json"
+        """While Bazel runs. 4.2.3 cannot open it in a folder with a name that is not ASCII, which a home may have."""
+        return self.context.scratch / "bep.json"
+
+    def keep_events(self) -> None:
+        """Put them beside the log, once they hold no password."""
+        with contextlib.suppress(OSError):
+            shutil.move(self.events, self.context.folder / "bep.json")
 
     @property
     def profile(self) -> Path:
@@ -302,6 +321,22 @@ class Session:
 
     # the end
 
+    def ask_to_end(self) -> int | None:
+        """What `bazel shutdown` comes to, without waiting for it: the server's process."""
+        pid = self.server()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM)
+        return pid
+
+    def see_end(self, pid: int | None, hidden: Sequence[str]) -> None:
+        """Wait for the server, kill it if it does not end, and clear its last words of ``hidden``."""
+        until = time.monotonic() + SHUTDOWN_S
+        while pid is not None and self._is_server(pid) and time.monotonic() < until:
+            time.sleep(0.05)
+        self.kill_server()
+        caches.scrub(self.files(), hidden)
+
     def shut_down(self) -> None:
         """The server would hold its memory for nothing: the next build of this tree starts one in two seconds."""
         if self.server() is None:
@@ -358,39 +393,3 @@ def search_path(context: Context) -> str:
         if path and shutil.which(tool["name"], path=system) is None:
             found.append(str(Path(path).parent))
     return os.pathsep.join(dict.fromkeys(found))
-
-
-def take_wheel(context: Context, session: Session, outputs: Sequence[str]) -> Path:
-    """The folder with the wheel: what the packing step writes, or the target's own output."""
-    call = context.build["bazel"]
-    folder = context.tree / context.fill(call.get("wheel_folder") or "{wheels}")
-    if call.get("wheel_argv"):
-        context.say("packing the wheel")
-        lines: deque[str] = deque(maxlen=KEPT_LINES)
-        argv = context.fill_all(call["wheel_argv"])
-        status = context.run(argv, on_line=lambda _, line: lines.append(line), environment=session.environment())
-        if status != 0:
-            said = "\n".join(lines)
-            raise BuildFailure(
-                f"packing the wheel of {context.build['framework']} {context.build['version']} failed",
-                failures.error_line(said) or f"status {status}", "the log has all of it",
-                label="the wheel step", command=" ".join(argv), log=context.log, log_tail=said,
-            )  # fmt: skip
-        return folder
-    wheels = _wheels_in(Path(path) for path in outputs) or _wheels_in([folder])
-    if not wheels:
-        raise Failure(
-            "wheel", f"the target {call['target']} has made no wheel", f"its outputs: {', '.join(outputs) or 'none'}",
-            "give the target that packs the wheel of this release",
-        )  # fmt: skip
-    for wheel in wheels:
-        # Bazel's own is read-only, and the next build needs it
-        shutil.copyfile(wheel, context.wheels / wheel.name)
-    return context.wheels
-
-
-def _wheels_in(paths: Any) -> list[Path]:
-    found = []
-    for path in paths:
-        found += sorted(path.glob("*.whl")) if path.is_dir() else [path] if path.suffix == ".whl" else []
-    return found

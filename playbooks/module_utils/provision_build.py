@@ -94,7 +94,7 @@ def _begin(maker: Maker, params: Mapping[str, Any], lock: int) -> Callable[[], N
             maker.notes.append(f"{left} processes of an earlier build that was killed were still there, and were ended")
         about = {key: value for key, value in owner(params).items() if key != "pid"}
         about.update(key=maker.key, tree=maker.tree.name, venv=maker.venv.name)
-        provision_build_supervisor.start(maker.folder, lock, about, maker.work)
+        provision_build_supervisor.start(maker.folder, lock, about, maker.work, maker.finish)
 
     return begin
 
@@ -108,6 +108,7 @@ class Maker:
         self.settings: Mapping[str, Any] = params["settings"]
         self.name = f"{self.build['framework']} {self.build['version']}"
         self.notes: list[str] = []
+        self.afterwards: list[Callable[[], None]] = []
         who = provision_build_toolchain.identity(self.build["compiler"])
         self.key = provision_build_toolchain.key(self.build, who, params["archive_sha256"] or "")
         self.silo = provision_build_toolchain.silo(who, [copt["option"] for copt in self.build["copts"]])
@@ -157,6 +158,7 @@ class Maker:
         with contextlib.suppress(FileNotFoundError):
             (self.folder / "build.json").unlink()
         context = self._context(say)
+        self.afterwards = context.afterwards
         with self._alone_in_tree(say):
             self._unpack(say)
             remove_tree(context.wheels)
@@ -170,6 +172,11 @@ class Maker:
         record = self._record(context, result, place, said, time.monotonic() - begun)
         write_atomically(self.folder / "build.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return record
+
+    def finish(self) -> None:
+        """What engines left for when the result is there."""
+        for each in self.afterwards:
+            each()
 
     def _alone_in_tree(self, say: Callable[..., None]) -> Any:
         lock = self.tree.with_name(f".{self.tree.name}.lock")

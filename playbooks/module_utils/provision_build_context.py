@@ -149,6 +149,8 @@ class Context:
     """build.json of the newest complete build of this framework and version here, for estimates: see ``Estimate``."""
     notes: list[str] = field(default_factory=list)
     """What the user should read although the build did well. Engines append."""
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
+    """What is still to be done when the wheel is there: the result does not wait for it."""
     values: dict[str, str] = field(default_factory=dict)
     """What the placeholders stand for; engine "bazel" adds "bazel"."""
 

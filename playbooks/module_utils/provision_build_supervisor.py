@@ -67,6 +67,11 @@ def living(state: Mapping[str, Any]) -> bool:
     return isinstance(pid, int) and bool(state.get("started")) and started(pid) == state["started"]
 
 
+def at_work(state: Mapping[str, Any]) -> bool:
+    """Whether its result is still to come."""
+    return state.get("phase") == "running" and living(state)
+
+
 def marked(key: str) -> list[int]:
     """Processes of the build ``key``, whoever their parent is now."""
     found, mark = [], f"{MARK}={key}".encode()
@@ -137,10 +142,13 @@ def waited_for(path: Path, what: str, say: Callable[[str], None], timeout_s: flo
 # ── the process ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def start(folder: Path, lock: int, about: Mapping[str, Any], work: Work) -> None:
+def start(
+    folder: Path, lock: int, about: Mapping[str, Any], work: Work, afterwards: Callable[[], None] | None = None
+) -> None:
     """Fork the supervisor, which does ``work`` and holds ``lock``; returns once its state is there.
 
-    ``about`` goes into the state. What is printed in it goes to log.txt.
+    ``about`` goes into the state. What is printed in it goes to log.txt. ``afterwards`` is done when the result is
+    there already, and nobody waits for it.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -153,7 +161,7 @@ def start(folder: Path, lock: int, about: Mapping[str, Any], work: Work) -> None
             try:
                 os.setsid()
                 if os.fork() == 0:
-                    _supervise(folder, lock, theirs, about, work)
+                    _supervise(folder, lock, theirs, about, work, afterwards)
             finally:
                 os._exit(0)
         os.close(theirs)
@@ -165,7 +173,9 @@ def start(folder: Path, lock: int, about: Mapping[str, Any], work: Work) -> None
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _supervise(folder: Path, lock: int, up: int, about: Mapping[str, Any], work: Work) -> None:
+def _supervise(
+    folder: Path, lock: int, up: int, about: Mapping[str, Any], work: Work, afterwards: Callable[[], None] | None
+) -> None:
     """Never returns."""
     state = {**about, "pid": os.getpid(), "started": started(os.getpid()), "phase": "running"}
     try:
@@ -189,6 +199,9 @@ def _supervise(folder: Path, lock: int, up: int, about: Mapping[str, Any], work:
             signal.signal(one, signal.SIG_IGN)
         with contextlib.suppress(OSError):
             _write(folder, state)
+        with contextlib.suppress(Exception):
+            if afterwards is not None:
+                afterwards()
         os._exit(0)
 
 
@@ -272,7 +285,7 @@ def follow(
     try:
         if begin is not None:
             begin()
-        while living(read_state(folder)):
+        while at_work(read_state(folder)):
             _check_listener()
             with contextlib.suppress(OSError, ValueError, TypeError):
                 progress.say(**json.loads((folder / "progress").read_text(encoding="utf-8")))
