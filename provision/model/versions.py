@@ -79,3 +79,21 @@ class ComputeCapability:
     @property
     def sm(self) -> str:
         return f"sm_{self.major}{self.minor}"
+
+
+def unfinished(tree: str) -> str | None:
+    """ "2.9" of "2.9.0a0", None of other versions.
+
+    PyTorch's release branches stay at the alpha of their series, so every tag of 2.9 says 2.9.0a0, and what is built is
+    called what PYTORCH_BUILD_VERSION says (pytorch/pytorch issues 77052 and 109958).
+    """
+    match = re.fullmatch(r"(\d+\.\d+)\.\d+a0", tree)
+    return match[1] if match else None
+
+
+def is_source_of(tree: str, version: str) -> bool:
+    """Whether a tree that says it is ``tree`` is the source of ``version``. 2.15.0.post1 is 2.15.0 packed anew."""
+    series = unfinished(tree)
+    if series is not None:
+        return version == series or version.startswith(f"{series}.")
+    return tree == re.sub(r"\.post\d+$", "", version)

@@ -10,7 +10,8 @@ MEMORY_MIB_PER_JOB = 1024
 """Not a sourced figure: NumPy's largest files are its SIMD loops."""
 BUILT_BY = {"1.26": ("Cython>=0.29.34,<3.1", "meson-python>=0.15,<0.16", "ninja")}
 BUILT_BY_NEWER = ("Cython>=3.0.6", "meson-python>=0.18", "ninja")
-"""What the sources' own pyproject.toml ask for, where MKL's packages must be in the same environment."""
+"""What the sources' own pyproject.toml ask for. It is named here, so that the backend runs in the build environment,
+where MKL's packages can lie beside it and its output outlasts a build that was stopped."""
 MKL = ("mkl", "mkl-devel")
 RUNS_BESIDE = "-Wl,-rpath,$ORIGIN/../../../.."
 """From site-packages/numpy/_core to the environment's lib, where the wheel of MKL puts its libraries."""
@@ -25,7 +26,10 @@ def numpy(told: Told) -> Build:
         **common(told),
         engine="uv",
         environment=environment,
-        build_requirements=(*BUILT_BY.get(told.candidate.release.series, BUILT_BY_NEWER), *MKL) if mkl else (),
+        build_requirements=(
+            *BUILT_BY.get(told.candidate.release.series, BUILT_BY_NEWER),
+            *(MKL if mkl else ()),
+        ),
         config_settings=_settings(told),
         needs=PLACE["numpy"].needs(
             told,

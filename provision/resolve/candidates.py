@@ -9,8 +9,8 @@ from functools import lru_cache
 from provision.model.catalog import Catalog, Release, WheelBuild
 from provision.model.facts import Facts
 from provision.model.request import Request, Wanted
-from provision.model.versions import ComputeCapability, Dotted
-from provision.resolve.releases import local_build, matching, version
+from provision.model.versions import ComputeCapability, Dotted, unfinished
+from provision.resolve.releases import local_build, matching, specifiers, version
 from provision.resolve.targets import served_by, targets
 
 CONFIDENCE = {"binary": 0, "documented": 1, "script": 2, "inferred": 3, "unconfirmed": 4}
@@ -50,7 +50,7 @@ def candidates(wanted: Wanted, facts: Facts, request: Request, catalog: Catalog)
         if may_use_wheels(request) or only_wheels(wanted.framework, catalog):
             found += [Candidate(release=release, build=build) for build in _builds(release, facts)]
         if request.origin != "wheel":
-            found += _source(release, facts, request, catalog)
+            found += _source(_as_its_source_says(release, wanted, request), facts, request, catalog)
     asked = local_build(wanted.specifier)
     kept = (each for each in found if _asked_for(each, facts, request, catalog) and asked in (None, each.build.name))
     return tuple(sorted(kept, key=lambda each: _order(each, facts, request, catalog)))
@@ -140,6 +140,18 @@ def _branch_that_serves(cuda: str | None, catalog: Catalog) -> str | None:
 def _two(text: str) -> str:
     """ "12.5.1" is release 12.5."""
     return ".".join(text.split(".")[:2])
+
+
+def _as_its_source_says(release: Release, wanted: Wanted, request: Request) -> Release:
+    """A release under the version that its source has, and so the wheel that is built: 2.15.0 for 2.15.0.post1, which
+    is the same packed anew, and 2.21.0rc1 where that is the tree that was given."""
+    tree = request.source.version if request.source is not None else None
+    if tree is not None and unfinished(tree) is None and version(tree).is_prerelease:
+        same = version(tree).base_version == version(release.version).base_version
+        return release.at(str(version(tree))) if same else release
+    plain = re.sub(r"\.post\d+$", "", release.version)
+    named = plain in release.points and specifiers(wanted.specifier).contains(plain)
+    return release.at(plain) if named and plain != release.version else release
 
 
 def _source(release: Release, facts: Facts, request: Request, catalog: Catalog) -> list[Candidate]:

@@ -293,6 +293,35 @@ def test_the_fingerprint_is_of_what_is_built_and_not_of_where() -> None:
     assert print_of(box(GCC12, flags=V4), source=tree("/a", "0")) != one
 
 
+@pytest.mark.parametrize(
+    ("asked", "tree", "version"),
+    [
+        ("tensorflow", "2.15.0", "2.15.0"),
+        ("tensorflow==2.15.0", "2.15.0", "2.15.0"),
+        ("tensorflow==2.15.0", None, "2.15.0"),
+        ("tensorflow==2.15", None, "2.15.1"),
+        ("tensorflow", "2.15.0rc1", "2.15.0rc1"),
+    ],
+)
+def test_what_is_built_is_called_as_its_source_calls_itself(asked: str, tree: str | None, version: str) -> None:
+    source = Source(kind="tree", location="/a", sha256="0" * 64, version=tree) if tree else None
+    made = plan(box(GCC12), asked, source=source)
+    assert (made.builds[0].version, made.stack[0].version) == (version, version)
+    assert made.stack[0].requirements[0] == f"tensorflow=={version}"
+    assert made.builds[0].source.ref in (None, f"v{version}")
+
+
+def test_a_level_that_this_cpu_has_is_measured_as_native_is() -> None:
+    made = plan(box(GCC12, flags=V4), "tensorflow==2.15", cpu="x86-64-v3", origin="auto")
+    assert "because --cpu x86-64-v3 asks for a build for exactly that CPU" in text(made, "origin")
+    assert made.stock is not None
+    assert "both are measured in turn, and the faster one is kept (--keep faster)" in text(made, "comparison")
+    assert made.steps[-1].id == "comparison"
+    kept = plan(box(GCC12, flags=V4), "tensorflow==2.15", cpu="x86-64-v3", keep="build")
+    assert "the build is kept whichever is faster" in text(kept, "comparison")
+    assert kept.steps[-1].id == "verification"
+
+
 def test_a_small_tree_needs_little_disk() -> None:
     def disk(**more: Any) -> int:
         source = Source(kind="tree", location="/a", sha256="0" * 64, version="2.15.1", **more)
@@ -328,6 +357,8 @@ def test_pytorch_for_gpus_is_told_which() -> None:
 
 def test_numpy_against_the_blas_of_choice() -> None:
     build = built(box(GCC12), "numpy==2.3")
+    assert build.build_requirements == ("Cython>=3.0.6", "meson-python>=0.18", "ninja")
+    assert built(box(GCC12), "numpy==1.26").build_requirements[1] == "meson-python>=0.15,<0.16"
     assert (build.engine, build.blas, str(build.source)) == ("uv", "openblas", "numpy==2.3.5")
     assert "setup-args=-Dblas=openblas" in build.config_settings
     assert "setup-args=-Dcpu-baseline=SSE3 SSSE3 SSE41 POPCNT SSE42 AVX F16C FMA3 AVX2" in build.config_settings
