@@ -136,9 +136,14 @@ def inside(framework: str) -> int:
 
 
 def version_fits(wanted: str, found: str) -> bool:
-    """``2.21`` accepts 2.21.x; a build label (``+cpu``) counts only where it is asked for."""
+    """``2.21`` accepts 2.21.x; a build label (``+cpu``) counts only where it is asked for. What was packed anew
+    (``2.15.0.post1``) calls itself as before, and pre-releases are spelled in two ways (``2.21.0rc1``, ``2.21.0-rc1``).
+    """
     if "+" not in wanted:
         found = found.partition("+")[0]
+    wanted, found = (re.sub(r"[-_.](?=(?:a|b|rc|dev)\d)", "", text) for text in (wanted, found))
+    if found == re.sub(r"\.post\d+$", "", wanted):
+        return True
     return found == wanted or found.startswith(wanted + ".")
 
 

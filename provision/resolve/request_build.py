@@ -10,6 +10,7 @@ from provision.errors import UsageError
 from provision.model.build import Keep, Source
 from provision.model.catalog import Catalog
 from provision.model.request import Request, Wanted
+from provision.model.versions import unfinished
 from provision.resolve.candidates import has_recipe
 from provision.resolve.releases import exact_version, listed, matching, nearest, specifiers
 
@@ -146,6 +147,8 @@ def _pinned(wanted: Wanted, source: Source, catalog: Catalog, *, force: bool) ->
             )
         return wanted
     exact = Wanted(framework=wanted.framework, specifier=f"=={version}")
+    if _says_more(wanted, source):
+        return wanted
     if wanted.specifier and not _agree(wanted.specifier, version):
         raise UsageError(
             what=f"{source} is {wanted.framework} {source.version or version}",
@@ -163,9 +166,17 @@ def _pinned(wanted: Wanted, source: Source, catalog: Catalog, *, force: bool) ->
     return exact if force or matching(catalog, exact) else wanted
 
 
+def _says_more(wanted: Wanted, source: Source) -> bool:
+    """Whether the release was asked for by all of its parts, and the tree says no more than its series."""
+    series, asked = unfinished(source.version or ""), exact_version(wanted.specifier)
+    named = source.ref is not None and _version(source) != _version(replace(source, ref=None))
+    return series is not None and asked is not None and asked.startswith(f"{series}.") and not named
+
+
 def _version(source: Source) -> str | None:
-    """ "2.15.1" of "2.15.1", "2.21.0-rc1" and of the tag "v2.15.1"."""
-    match = re.match(r"v?(\d+\.\d+(?:\.\d+)?)", source.version or source.ref or "")
+    """ "2.15.1" of "2.15.1", "2.21.0-rc1" and of the tag "v2.15.1", which says more than an alpha's version."""
+    said = (source.ref if unfinished(source.version or "") else None, source.version, source.ref)
+    match = next((found for text in said if (found := re.match(r"v?(\d+\.\d+(?:\.\d+)?)", text or ""))), None)
     return match[1] if match else None
 
 

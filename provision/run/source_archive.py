@@ -20,6 +20,7 @@ from pathlib import Path
 from provision.errors import Interrupted, ProvisionError, StepFailed, UsageError
 from provision.model.build import Source
 from provision.model.report import Progress
+from provision.model.versions import is_source_of
 from provision.run import source_git
 from provision.run.files import write_atomically
 from provision.run.source_download import download
@@ -87,17 +88,12 @@ def _as_wanted(source: Source, archive: Archive, framework: str | None, version:
             why=f"it is one of {label} {archive.version or ''}".rstrip(),
             hint=f"--framework {archive.framework} builds it",
         )
-    if version is not None and archive.version is not None and _plain(version) != _plain(archive.version):
+    if version is not None and archive.version is not None and not is_source_of(archive.version, version):
         raise UsageError(
             what=f"{source} is {label} {archive.version}, and {version} is to be built",
             why="recipe, pins and Bazel are chosen by the release",
             hint=f"--framework {archive.framework}=={archive.version}, or a source of {version}",
         )
-
-
-def _plain(version: str) -> str:
-    """2.15.0.post1 is 2.15.0 packed anew: its tree says 2.15.0."""
-    return re.sub(r"\.post\d+$", "", version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,12 @@ def test_an_illegal_instruction_is_explained_by_the_flags(load, framework: str, 
         ("2.13.0", "2.13.0+cpu", True),
         ("2.13.0+cpu", "2.13.0+cpu", True),
         ("2.13.0+cu126", "2.13.0+cpu", False),
+        ("2.15.0.post1", "2.15.0", True),
+        ("2.15.0", "2.15.0.post1", True),
+        ("2.15.1.post1", "2.15.0", False),
+        ("2.21.0rc1", "2.21.0-rc1", True),
+        ("2.21.0", "2.21.0-rc1", False),
+        ("2.21.0", "2.21.0rc1", False),
     ],
 )
 def test_versions_that_fit(load, wanted: str, found: str, fits: bool) -> None:

@@ -110,3 +110,28 @@ def test_two_frameworks_cannot_come_from_one_source() -> None:
 def test_an_unknown_tree_by_force() -> None:
     source = Source(kind="tree", location="/src/tf", version="2.99.0-dev")
     assert request(source=source, force=True).frameworks[0].specifier == "==2.99.0"
+
+
+@pytest.mark.parametrize(
+    ("asked", "ref", "made"),
+    [
+        ("pytorch", None, "==2.9.0"),
+        ("pytorch==2.9.1", None, "==2.9.1"),
+        ("pytorch==2.9", None, "==2.9.0"),
+        ("pytorch", "v2.9.1", "==2.9.1"),
+    ],
+)
+def test_a_pytorch_tree_knows_its_series_only(asked: str, ref: str | None, made: str) -> None:
+    source = Source(kind="git" if ref else "tree", location="/src/torch", version="2.9.0a0", ref=ref)
+    assert request(asked, source=source).frameworks[0].specifier == made
+
+
+def test_a_pytorch_tree_of_another_series_or_tag() -> None:
+    tree = Source(kind="tree", location="/src/torch", version="2.9.0a0")
+    with pytest.raises(UsageError) as caught:
+        request("pytorch==2.10.0", source=tree)
+    assert caught.value.why == "--framework pytorch==2.10.0 asks for another release"
+    tag = Source(kind="git", location="/src/torch", version="2.9.0a0", ref="v2.9.1")
+    with pytest.raises(UsageError) as caught:
+        request("pytorch==2.9.0", source=tag)
+    assert caught.value.hint.startswith("--framework pytorch==2.9.1")

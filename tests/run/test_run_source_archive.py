@@ -130,6 +130,13 @@ def test_another_framework_or_version_than_the_one_to_be_built(tmp_path):
     assert made(source, framework="tensorflow", version="2.15.1.post1")[0].version == "2.15.1"
 
 
+def test_a_pytorch_tree_says_the_alpha_of_its_series_at_every_tag(tmp_path):
+    source = source_of(str(tree(tmp_path / "t", "pytorch", **{"version.txt": "2.9.0a0\n"})), "pytorch")
+    assert made(source, framework="pytorch", version="2.9.1")[0].version == "2.9.0a0"
+    error = failed(source, framework="pytorch", version="2.10.0")
+    assert error.what == f"{tmp_path}/t is PyTorch 2.9.0a0, and 2.10.0 is to be built"
+
+
 def test_cancelled_while_it_is_packed(tmp_path, store):
     source = source_of(str(tree(tmp_path / "t")), "tensorflow")
     cancel = threading.Event()
