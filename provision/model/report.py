@@ -78,10 +78,10 @@ class BuildOutcome:
     """False where an earlier run had built it."""
     seconds: float
     actions: int | None = None
-    """Build actions run here; None for engines that do not count them."""
+    """Actions that the build took, those from a cache included; None for engines that do not count them."""
     cache_hits: int | None = None
     compile_actions: int | None = None
-    """Those of ``actions`` that compiled C or C++."""
+    """Compilations of C or C++ that were run here, and not taken from a cache."""
     jobs: int | None = None
     remote_cache: str = ""
     """"used", "read only", or why not ("down: connection refused"); empty where none was asked for."""

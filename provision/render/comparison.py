@@ -33,22 +33,22 @@ def configured_lines(configured: Configured) -> list[str]:
 
 
 def _work(build: BuildOutcome) -> str:
-    """ ": 812 actions, 530 of them compilations, 0 from the cache"; empty for engines that do not count."""
+    """ ": 812 actions: 40 from a cache, 530 compiled here"; empty for engines that do not count."""
     if build.actions is None:
         return ""
-    parts = [f"{build.actions:,} action{'' if build.actions == 1 else 's'}"]
-    if build.compile_actions is not None:
-        one = build.compile_actions == 1
-        parts.append(f"{build.compile_actions:,} of them {'a compilation' if one else 'compilations'}")
+    parts = []
     if build.cache_hits is not None:
-        parts.append(f"{build.cache_hits:,} more from the cache")
-    return ": " + ", ".join(parts)
+        parts.append(f"{build.cache_hits:,} from a cache")
+    if build.compile_actions is not None:
+        parts.append(f"{build.compile_actions:,} compiled here")
+    known = f" ({', '.join(parts)})" if parts else ""
+    return f": {build.actions:,} action{'' if build.actions == 1 else 's'}{known}"
 
 
 def _by(build: BuildOutcome) -> str:
     jobs = f"{build.jobs} job{'' if build.jobs == 1 else 's'}" if build.jobs else ""
     by = ", ".join(part for part in (build.compiler, jobs) if part)
-    return f" ({by})" if by else ""
+    return f", {by}" if by else ""
 
 
 def duration(seconds: float) -> str:
