@@ -63,10 +63,16 @@ def _problems(pythons: set[str], lock: Any, fingerprint: Any, variables: Mapping
 
 
 def summary(stack: Sequence[Mapping[str, Any]]) -> str:
-    """ "tensorflow 2.21.0 · cpu · python 3.11"."""
+    """ "tensorflow 2.21.0 · cpu · python 3.11", "tensorflow 2.21.0 · source · cpu · python 3.11"; where only some of it
+    was built, "tensorflow 2.21.0 (source) · keras 3.12.0 · cpu · python 3.11"."""
     if not stack:
         return ""
-    frameworks = [f"{entry['framework']} {entry['version']}" for entry in stack]
+    built = [entry.get("origin") == "source" for entry in stack]
+    frameworks = [
+        f"{entry['framework']} {entry['version']}{' (source)' if its and not all(built) else ''}"
+        for entry, its in zip(stack, built)
+    ]
+    frameworks += ["source"] if all(built) else []
     devices = list(dict.fromkeys(entry["device"] for entry in stack))
     return " · ".join([*frameworks, "/".join(devices), f"python {stack[0]['python']}"])
 

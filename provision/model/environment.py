@@ -19,7 +19,7 @@ class Generation:
     created: str | None
     """ISO 8601, UTC."""
     summary: str = ""
-    """"tensorflow 2.21.0 · cpu · python 3.11"."""
+    """"tensorflow 2.21.0 · cpu · python 3.11"; with " · source" where it was built."""
     drifted: bool = False
     """Its installed packages are no longer those that were locked."""
     answers: tuple[str, ...] = ()

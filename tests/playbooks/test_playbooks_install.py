@@ -26,6 +26,25 @@ def failure(call: Callable[[], Any]) -> Any:
     return caught.value
 
 
+@pytest.mark.parametrize(
+    ("origins", "said"),
+    [
+        (("wheel", "wheel"), "a 1.0 · b 2.0 · cpu · python 3.11"),
+        (("source", "source"), "a 1.0 · b 2.0 · source · cpu · python 3.11"),
+        (("source", "wheel"), "a 1.0 (source) · b 2.0 · cpu · python 3.11"),
+        ((None, None), "a 1.0 · b 2.0 · cpu · python 3.11"),
+    ],
+)
+def test_a_generation_says_what_was_built_from_source(origins: tuple[str | None, ...], said: str) -> None:
+    from ansible.module_utils.provision_generations import summary
+
+    stack = [
+        {"framework": name, "version": version, "device": "cpu", "python": "3.11", **({"origin": one} if one else {})}
+        for name, version, one in zip("ab", ("1.0", "2.0"), origins, strict=True)
+    ]
+    assert summary(stack) == said
+
+
 def test_a_generation_holds_everything(target: Target, demo: Demo) -> None:
     plan = target.plan(target.lock(demo(), demo("other", "2.5")))
     result = target.make(plan)
