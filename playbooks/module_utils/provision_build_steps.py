@@ -9,6 +9,8 @@ from ansible.module_utils.provision_build_context import BuildFailure, Context, 
 
 # [1234/6543] Building CXX object caffe2/CMakeFiles/torch_cpu.dir/aten/src/ATen/…cpp.o
 STEP = re.compile(r"\s*\[(\d+)/(\d+)\] ?(.*)")
+# [12/1021] /home/me/…/numpy/_core/libnpymath.a     meson-python counts the files that it packs in the same way
+PACKED = re.compile(r"/(?!.* -)")
 # FAILED: caffe2/CMakeFiles/torch_cpu.dir/x.cpp.o     (ninja 1.12: "FAILED: [code=1] x.o")
 FAILED = re.compile(r"\s*FAILED: (?:\[code=\d+\] )?(.*)")
 COMPILES = re.compile(r"Building (?:C|CXX|CUDA) object|Compiling (?:C|C\+\+) object")
@@ -46,7 +48,7 @@ class Steps:
         step, failed = STEP.match(line), FAILED.match(line)
         if failed and self._failed_at is None:
             self._failed_at, self.label = len(self._lines) - 1, failed[1].strip()
-        if step:
+        if step and not PACKED.match(step[3]):
             self._step(int(step[1]), int(step[2]), step[3])
 
     def _step(self, number: int, total: int, text: str) -> None:

@@ -22,7 +22,10 @@ def builds(target: Target, tmp_path: Path) -> Builds:
 
 
 def test_a_build_leaves_a_wheel_with_what_it_says_of_itself(builds: Builds) -> None:
-    shipped = builds.script('echo "[1/2] Building CXX object a.o"; echo "[2/2] Linking"; echo "$MAX_JOBS" > jobs')
+    shipped = builds.script(
+        'echo "[1/2] Building CXX object a.o"; echo "[2/2] Linking"; echo "$MAX_JOBS" > jobs\n'
+        'echo "[1/1] /w/output/a.o"'  # what a packer counts is no action
+    )
     result = builds.made(builds.params(build(), shipped, jobs=3))
     assert result.get("changed") is True, result
     (made,) = result["builds"]
@@ -116,6 +119,16 @@ def test_what_a_build_needs_is_brought_first(builds: Builds) -> None:
     assert "helped" in Path(made["log"]).read_text().splitlines()
     told = builds.made(builds.params(build(build_requirements=["no-such-helper"]), shipped, uv_environment=variables))
     assert told["what"].startswith("could not make the environment that demo is built in: ")
+
+
+def test_a_build_folder_that_nothing_can_be_written_in(builds: Builds) -> None:
+    (builds.folder / "file").write_text("")
+    told = builds.made(builds.params(build(), builds.script(""), build_folder=str(builds.folder / "file" / "build")))
+    assert (told["kind"], told["what"]) == (
+        "preflight", f"nothing can be written in the build folder {builds.folder}/file/build",
+    )  # fmt: skip
+    assert told["why"].endswith("Not a directory")
+    assert told["hint"] == "name a folder that this user may write to with --build-folder (provision_build_folder)"
 
 
 def test_a_build_folder_must_be_a_place_of_its_own(builds: Builds) -> None:
