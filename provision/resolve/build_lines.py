@@ -28,7 +28,7 @@ def _lines(told: Told, build: Build) -> Iterator[str]:
         )
     if build.build_requirements:
         yield f"Python {build.python} with {', '.join(build.build_requirements)}"
-    yield from _variables(build)
+    yield from _variables(told, build)
     yield from _command(told, build)
     yield f"at least {_gib(build.needs.disk_mib)} of disk (a margin, not a measured figure), " + (
         f"{_gib(build.needs.tmp_mib)} of them in TMPDIR, and {build.needs.memory_mib_per_job} MiB of memory a job"
@@ -43,13 +43,24 @@ def _why_none(told: Told) -> str:
     return f"no option in the catalog is for a flag of {told.request.cpu}"
 
 
-def _variables(build: Build) -> Iterator[str]:
-    shown = " ".join(f"{name}={_quoted(value)}" for name, value in build.environment.items())
+TOOLS = ("CC", "CXX", "CFLAGS", "CXXFLAGS")
+"""Variables whose values have been given reasons already, option by option."""
+
+
+def _variables(told: Told, build: Build) -> Iterator[str]:
+    rows = {row.name: row for row in told.rows(told.table.variables)} if build.engine == "setuptools" else {}
+    alone = {name: row for name, row in rows.items() if name not in TOOLS}
+    shown = " ".join(f"{name}={_quoted(value)}" for name, value in build.environment.items() if name not in alone)
     if build.configure is not None:
         yield f"configure, asked nothing: {shown}"
         yield f"then {build.configure.writes} is read back: {len(build.configure.expected)} lines must be in it"
     elif shown:
         yield f"environment: {shown}"
+    for name, row in rows.items():
+        if name in alone:
+            yield f"{name}={_quoted(build.environment[name])}: {row.why}"
+        elif row.when.without:
+            yield f"{name}: {row.why}"
 
 
 def _command(told: Told, build: Build) -> Iterator[str]:
@@ -63,8 +74,8 @@ def _command(told: Told, build: Build) -> Iterator[str]:
             yield f"wheel: in {build.bazel.wheel_folder}"
     if build.argv:
         yield f"command: {' '.join(build.argv)}"
-    if build.config_settings:
-        yield f"settings of the build: {' '.join(build.config_settings)}"
+    for setting, row in zip(build.config_settings, told.rows(told.table.options), strict=False):
+        yield f"{setting}: {row.why}"
 
 
 def _shortened(build: Build, bazel: BazelCall) -> Iterator[str]:

@@ -61,10 +61,9 @@ PLACE = {
 
 
 def scaled(full_mib: int, told: Told) -> int:
-    """The whole of it for a release's own source; for a tree of the user's what its size suggests, if that is less."""
+    """The whole of it for a repository elsewhere, as the release's own; for what lies here what its size suggests, if
+    that is less."""
     source = told.source
-    if source.kind in ("git", "index"):
-        return full_mib
     if source.size_mib is None:
-        return min(full_mib, UNKNOWN_MIB)
+        return full_mib if source.kind in ("git", "index") else min(full_mib, UNKNOWN_MIB)
     return min(full_mib, max(LEAST_MIB, GROWTH * source.size_mib))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from provision.model.build import Build
 from provision.resolve.build_parts import PLACE, common, tools
+from provision.resolve.pins import requirements
 from provision.resolve.told import Told
 
 MEMORY_MIB_PER_JOB = 4096
@@ -13,7 +14,9 @@ MEMORY_MIB_PER_JOB = 4096
 
 def pytorch(told: Told) -> Build:
     rows = told.rows(told.table.variables)
-    numpy = [line for line in told.candidate.release.pins if line.startswith("numpy")] or ["numpy"]
+    # as in the environment that it is for: a NumPy that this CPU cannot load stops the build too
+    lines = requirements(told.candidate, told.facts, told.request, told.catalog)
+    numpy = [line for line in lines if line.startswith("numpy")] or ["numpy"]
     return Build(
         **common(told),
         engine="setuptools",

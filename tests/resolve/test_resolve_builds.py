@@ -348,6 +348,18 @@ def test_pytorch_for_a_cpu_without_avx() -> None:
     assert "-mavx2" in newer["CFLAGS"]
 
 
+def test_pytorch_says_why_for_each_variable() -> None:
+    made = plan(box(GCC12, flags=V1), "pytorch==2.13.0")
+    assert "numpy<2.4" in made.builds[0].build_requirements  # the build loads it on this CPU
+    said = next(step for step in made.steps if step.id == "source_build").changes
+    assert "USE_FBGEMM=0: its kernels need AVX2, which the target lacks" in said
+    assert "USE_MKLDNN=0: oneDNN is compiled with SSE4.1, which the target lacks" in said
+    assert "CXXFLAGS: no AVX outside the files that are chosen at run time" in said
+    assert "MAX_JOBS={jobs}: from memory and cores: the compiler is killed where it is too many" in said
+    numpy = next(step for step in plan(box(GCC12), "numpy==2.3").steps if step.id == "source_build").changes
+    assert "setup-args=-Dblas=openblas: the BLAS of the plan" in numpy
+
+
 def test_pytorch_for_gpus_is_told_which() -> None:
     facts = replace(host("GeForce GTX 960", flags=V3, driver="580.95.05"), system=box(GCC12).system)
     build = built(facts, "pytorch==2.7", device="cuda")
