@@ -127,21 +127,25 @@ def for_fleet(looked: Sequence[Looked], request: Request, catalog: Catalog) -> R
             hint="leave it out with --limit, or name a level that it has: --cpu x86-64-v3",
         )
     fleet = fleet_flags([each.facts for each in looked if each.facts is not None], catalog)
-    console.story(fleet_text(len(looked), fleet.flags, fleet.lacking))
-    return replace(request, cpu_flags=fleet.flags)
+    left_out = lacks(fleet.lacking)
+    console.story(fleet_text(len(looked), fleet.flags, left_out))
+    return replace(request, cpu_flags=fleet.flags, cpu_left_out=left_out)
 
 
-def fleet_text(hosts: int, flags: Sequence[str], lacking: Mapping[str, Sequence[str]]) -> str:
+def fleet_text(hosts: int, flags: Sequence[str], left_out: Sequence[str]) -> str:
     """What the hosts have in common, and which of them cost the others which flags."""
     lines = [f"fleet of {hosts} hosts: {len(flags)} CPU flags that compilers use are on all of them"]
+    return "\n".join([*lines, *(f"  left out: {line}" for line in left_out)])
+
+
+def lacks(lacking: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """ "a and b lack avx512f, avx512dq": a line for each group of hosts."""
     by_hosts: dict[tuple[str, ...], list[str]] = {}
     for flag, names in lacking.items():
         by_hosts.setdefault(tuple(names), []).append(flag)
-    for names, lost in by_hosts.items():
-        lines.append(
-            f"  left out, since {_few(names)} {'lacks' if len(names) == 1 else 'lack'} them: {', '.join(lost)}"
-        )
-    return "\n".join(lines)
+    return tuple(
+        f"{_few(names)} {'lacks' if len(names) == 1 else 'lack'} {', '.join(lost)}" for names, lost in by_hosts.items()
+    )
 
 
 def _few(names: Sequence[str]) -> str:

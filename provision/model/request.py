@@ -47,6 +47,8 @@ class Request:
     """"gcc", "clang-16", "/opt/llvm/bin/clang"; None for what the release's row says and the host has."""
     cpu_flags: tuple[str, ...] = ()
     """With ``cpu`` "fleet": the flags that every host of the fleet has."""
+    cpu_left_out: tuple[str, ...] = ()
+    """Likewise, what some hosts have and not all do, and who lacks it: "old lacks avx2, fma", a line for each group."""
     keep: Keep = "faster"
     """Which generation a source build leaves current, where a stock wheel runs on the host too."""
     blas: str | None = None

@@ -40,6 +40,13 @@ def _of(told: Told) -> Iterator[Reason]:
             f"left out, though the target has {row.flag}",
             source=row.source[0] if row.source else "",
         )
+    if told.request.cpu == "fleet":
+        lost = "; ".join(told.request.cpu_left_out)
+        yield Reason(
+            rule="copts.fleet",
+            text=f"{release.framework} is compiled for what every host of the fleet has"
+            + (f"; left out, since {lost}" if lost else ""),
+        )
     if not told.runs_here:
         yield Reason(
             rule="copts.elsewhere",

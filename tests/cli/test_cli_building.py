@@ -14,11 +14,11 @@ from provision.catalog.load import catalog
 from provision.cli.app import app
 from provision.cli.carry_out import Settings, carried_out_now, execution_options
 from provision.cli.options import source_from
-from provision.cli.planning import Looked, Planned, fleet_text, for_fleet, looked_at
+from provision.cli.planning import Looked, Planned, fleet_text, for_fleet, lacks, looked_at, plans_for
 from provision.errors import HostError, ProvisionError, UsageError
 from provision.model.host import Host
 from provision.model.plan import Plan
-from provision.model.request import Request
+from provision.model.request import Request, Wanted
 from provision.run.build_settings import BuildSettings
 from provision.run.dump import read_dump
 
@@ -102,8 +102,25 @@ def test_a_fleet_is_built_for_what_all_of_them_have(capsys):
     flags = for_fleet([old, new], request, catalog()).cpu_flags
     assert "avx2" in flags
     assert "avx512f" not in flags
-    assert "left out, since old lacks them: " in capsys.readouterr().err
+    assert "left out: old lacks " in capsys.readouterr().err
     assert "avx512f" in for_fleet([new, seen("new2")], request, catalog()).cpu_flags
+
+
+def test_hosts_of_a_fleet_build_the_same_and_say_what_it_costs():
+    old, new = seen("old"), seen("new")
+    facts = old.facts
+    assert facts is not None
+    flags = tuple(flag for flag in facts.cpu.flags if not flag.startswith(("avx512", "amx")))
+    old = replace(old, facts=replace(facts, cpu=replace(facts.cpu, flags=flags)))
+    request = Request(frameworks=(Wanted(framework="numpy", specifier="==2.3.5"),), cpu="fleet", origin="source")
+    plans = [each.plan for each in plans_for([old, new], request)]
+    assert plans[0].fingerprint == plans[1].fingerprint
+    assert plans[0].builds == plans[1].builds
+    assert "-mavx512f" not in plans[1].stack[0].copts
+    for plan in plans:
+        (reason,) = [each.text for each in plan.reasons if each.rule == "copts.fleet"]
+        assert reason.startswith("numpy is compiled for what every host of the fleet has; left out, since old lacks ")
+        assert "avx512f" in reason
 
 
 def test_a_host_that_cannot_be_read_would_make_the_fleet_a_lie():
@@ -123,8 +140,8 @@ def test_one_host_is_no_fleet():
 
 def test_who_costs_the_fleet_which_flags():
     lacking = MappingProxyType({"avx512f": tuple("abcdef"), "avx512dq": tuple("abcdef"), "adx": ("a",)})
-    assert fleet_text(7, ("avx", "avx2"), lacking) == (
+    assert fleet_text(7, ("avx", "avx2"), lacks(lacking)) == (
         "fleet of 7 hosts: 2 CPU flags that compilers use are on all of them\n"
-        "  left out, since a, b, c, d and 2 more lack them: avx512f, avx512dq\n"
-        "  left out, since a lacks them: adx"
+        "  left out: a, b, c, d and 2 more lack avx512f, avx512dq\n"
+        "  left out: a lacks adx"
     )
