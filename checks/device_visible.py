@@ -178,14 +178,15 @@ def try_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str, 
     return (json.loads(lines[-1]) if lines else None), child.stderr, child.returncode
 
 
-def cause(text: str) -> tuple[str, str]:
+def cause(text: str, device: str = "cuda") -> tuple[str, str]:
     for pattern, why, hint in KNOWN_CAUSES:
         found = re.search(pattern, text)
         if found:
             return why.format(**found.groupdict()), hint
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in {"", "-1"}:
         return f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r} hides every GPU", "unset it"
-    return (text.strip().splitlines() or ["it does not say why"])[-1], "`nvidia-smi` must work first"
+    hint = "`nvidia-smi` must work first" if device == "cuda" else "make the environment anew"
+    return (text.strip().splitlines() or ["it does not say why"])[-1], hint
 
 
 def judge(options: argparse.Namespace) -> dict[str, Any]:
@@ -198,19 +199,19 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
     if found is None and "No module named" in stderr:
         return answer("skip", f"{framework} cannot be loaded", last_line(stderr), "run framework_import.py", data)
     if found is None:
-        why, hint = cause(stderr)
+        why, hint = cause(stderr, device)
         name = f"it was ended by {signal.Signals(-status).name}; " if status < 0 else ""
         return answer("fail", f"{framework} does not compute on {device}", name + why, hint, data)
     note = found.pop("note", None)
     data.update(found)
     if found["ran_on"] is None:
-        why, hint = cause(note or stderr)
+        why, hint = cause(note or stderr, device)
         if framework == "numpy":
             hint = "plan NumPy for the CPU"
         return answer("fail", f"{framework} sees no GPU", why, hint, data)
     if found["ran_on"] != device:
         why = f"planned {device}, the product was made on {found['ran_on']}"
-        return answer("fail", f"{framework} computes on the wrong device", why, cause(stderr)[1], data)
+        return answer("fail", f"{framework} computes on the wrong device", why, cause(stderr, device)[1], data)
     if not found["right"]:
         return answer("fail", f"{framework} computes wrongly on {device}", "a product of ones is not 256", "", data)
     where = f"{device} ({', '.join(found['visible'])})" if found["visible"] and device == "cuda" else device

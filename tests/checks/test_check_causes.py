@@ -51,6 +51,15 @@ def test_keras_without_its_backend(load) -> None:
     assert "KERAS_BACKEND" in hint
 
 
+def test_a_driver_is_no_remedy_on_a_cpu(load, monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert load("device_visible").cause("AttributeError: ones", "cpu") == (
+        "AttributeError: ones",
+        "make the environment anew",
+    )
+    assert load("device_visible").cause("no idea", "cuda") == ("no idea", "`nvidia-smi` must work first")
+
+
 def test_an_unknown_message_has_no_invented_cause(load) -> None:
     assert load("framework_import").cause_of_text("TypeError: no idea") is None
 
