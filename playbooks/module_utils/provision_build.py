@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -72,13 +73,13 @@ def _supervised(maker: Maker, params: Mapping[str, Any], progress: Progress) -> 
                 if record is not None:
                     return {**record, "built": False}
                 begin = _begin(maker, params, lock)
-                return supervisor.follow(maker.folder, maker.key, maker.name, progress, begin)
+                return supervisor.follow(maker.folder, maker.name, progress, begin)
             finally:
                 os.close(lock)
         state = supervisor.read_state(maker.folder)
         if supervisor.living(state):
             progress.say(f"going along with the build that runs since {state.get('since')}")
-            return supervisor.follow(maker.folder, maker.key, maker.name, progress)
+            return supervisor.follow(maker.folder, maker.name, progress)
         if time.monotonic() > deadline:
             why = f"waited {params['lock_timeout_s']:g} s for {maker.lock}"
             hint = "wait until it has ended, or stop it, and run the same command again"
@@ -89,7 +90,7 @@ def _supervised(maker: Maker, params: Mapping[str, Any], progress: Progress) -> 
 def _begin(maker: Maker, params: Mapping[str, Any], lock: int) -> Callable[[], None]:
     def begin() -> None:
         maker.make_folders()
-        left = provision_build_supervisor.kill_marked(maker.key)
+        left = provision_build_supervisor.kill_marked(maker.folder)
         if left:
             maker.notes.append(f"{left} processes of an earlier build that was killed were still there, and were ended")
         about = {key: value for key, value in owner(params).items() if key != "pid"}
@@ -183,14 +184,23 @@ class Maker:
         return provision_build_supervisor.waited_for(lock, "the source tree, which another build uses", say)
 
     def make_folders(self) -> None:
-        for folder in (self.folder, self.scratch):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise Failure(
+                "preflight", f"nothing can be written in the build folder {self.build_folder}",
+                f"{error.filename}: {error.strerror}",
+                "name a folder that this user may write to with --build-folder (provision_build_folder)",
+            ) from error  # fmt: skip
 
     def _context(self, say: Callable[..., None]) -> Context:
         """Everything that an engine needs, after the preflight."""
         program = self.layout.uv(self.params["uv_version"])
         uv_environment = uv.variables(os.environ, self.params["uv_environment"], uv.user_cache(os.environ, home()))
-        uv_environment[provision_build_supervisor.MARK] = self.key
+        uv_environment[provision_build_supervisor.MARK] = str(self.folder)
         lock = self.venv.with_name(f".{self.venv.name}.lock")
         with provision_build_supervisor.waited_for(lock, "the build environment, which another build makes", say):
             provision_build_venv.made(self.venv, self.build, program, uv_environment, say)
@@ -222,7 +232,7 @@ class Maker:
         """Context.environment; {jobs} and {bazel} in it are filled when a command is run."""
         found = user_environment()
         found["PATH"] = f"{self.venv / 'bin'}:{found['PATH']}"
-        found[provision_build_supervisor.MARK] = self.key
+        found[provision_build_supervisor.MARK] = str(self.folder)
         compiler = self.build["compiler"]
         if compiler is not None:
             found["CC"], found["CXX"] = compiler["path"], provision_build_toolchain.companion(compiler["path"])

@@ -26,7 +26,8 @@ from ansible.module_utils.provision_process import STOP_SIGNALS, stoppable
 from ansible.module_utils.provision_progress import Progress
 
 MARK = "PROVISION_BUILD"
-"""What a build's commands carry in their environment, with the build's key: what a killed one left is found by it."""
+"""What a build's commands carry in their environment: what a killed one left is found by it. Its value is the build's
+folder, because another user, or another home, may build the same, with an equal key, at the same time."""
 POLL_S = 0.2
 STOP_S = 2.0
 """How long a supervisor that was told to stop may take before it is killed."""
@@ -72,9 +73,9 @@ def at_work(state: Mapping[str, Any]) -> bool:
     return state.get("phase") == "running" and living(state)
 
 
-def marked(key: str) -> list[int]:
-    """Processes of the build ``key``, whoever their parent is now."""
-    found, mark = [], f"{MARK}={key}".encode()
+def marked(folder: Path) -> list[int]:
+    """Processes of the build in ``folder``, whoever their parent is now."""
+    found, mark = [], os.fsencode(f"{MARK}={folder}")
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
@@ -82,9 +83,9 @@ def marked(key: str) -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
-def kill_marked(key: str) -> int:
+def kill_marked(folder: Path) -> int:
     """Kill what a build that was itself killed has left; how many there were."""
-    pids = marked(key)
+    pids = marked(folder)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
@@ -274,9 +275,7 @@ class Relayed(Failure):
         return self._told
 
 
-def follow(
-    folder: Path, key: str, name: str, progress: Progress, begin: Callable[[], None] | None = None
-) -> dict[str, Any]:
+def follow(folder: Path, name: str, progress: Progress, begin: Callable[[], None] | None = None) -> dict[str, Any]:
     """Pass on what the build's process says until it ends, and return its record. ``name`` is what is built.
 
     ``begin`` starts it; without, it is there already. SIGTERM and SIGINT end the build; after SIGHUP, or where nobody
@@ -297,7 +296,7 @@ def follow(
                 "interrupted", f"the connection was lost while {name} was built", f"the build goes on (pid {pid})",
                 "run the same command again to follow it",
             ) from stop  # fmt: skip
-        end(folder, key)
+        end(folder)
         raise
     return ended(read_state(folder), name)
 
@@ -316,7 +315,7 @@ def ended(state: Mapping[str, Any], name: str) -> dict[str, Any]:
     )
 
 
-def end(folder: Path, key: str) -> None:
+def end(folder: Path) -> None:
     """Stop the build's process, and see to it that nothing of it is left."""
     state = read_state(folder)
     deadline = time.monotonic() + STOP_S
@@ -325,7 +324,7 @@ def end(folder: Path, key: str) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(state["pid"], signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(0.05)
-    kill_marked(key)
+    kill_marked(folder)
 
 
 def _check_listener() -> None:

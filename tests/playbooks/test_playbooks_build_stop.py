@@ -174,18 +174,24 @@ def test_what_a_killed_build_left_is_ended_before_it_begins_again(slow: Slow) ->
     with slow.start() as process:
         slow.began(process)
         # a grandchild survives the supervisor: only its direct children die with it
-        left = [pid for pid in supervisor.marked(slow.state["key"]) if pid != slow.state["pid"]]
+        left = [pid for pid in supervisor.marked(slow.builds.folders[0]) if pid != slow.state["pid"]]
         assert left
         os.kill(slow.state["pid"], signal.SIGSTOP)  # it cannot end anything itself
         os.kill(slow.state["pid"], signal.SIGKILL)
         told = answer(process)
     assert told["why"] == "its process was killed: by somebody, or by the kernel because memory ran out"
-    orphan = subprocess.Popen(["sleep", "60"], env={"PROVISION_BUILD": slow.state["key"]})
+    (folder,) = slow.builds.folders
+    orphan = subprocess.Popen(["sleep", "60"], env={"PROVISION_BUILD": str(folder)})
+    # the same build, with the same key, of another user or home
+    stranger = subprocess.Popen(["sleep", "60"], env={"PROVISION_BUILD": f"/elsewhere/builds/{folder.name}"})
     with slow.start() as process:
         slow.began(process, times=2)
         assert orphan.wait(timeout=5) == -signal.SIGKILL
         slow.go()
         (made,) = answer(process)["builds"]
+    assert stranger.poll() is None, "it is none of ours"
+    stranger.kill()
+    stranger.wait()
     assert any("of an earlier build that was killed" in note for note in made["notes"])
 
 
