@@ -27,7 +27,7 @@ from provision.run.uv import Uv, uv_for
 if TYPE_CHECKING:
     from provision.run.execute import Options, Target
 
-BUILT = "Build the wheel"
+BUILT = reports.BUILT
 WORKERS = 4
 OnEvent = Callable[[Progress], None]
 

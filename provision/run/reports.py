@@ -16,6 +16,7 @@ from provision.run.play_events import HostResult
 if TYPE_CHECKING:
     from provision.run.execute import Target
 
+BUILT = "Build the wheel"
 MADE = "Make the generation"
 CHECKED = "Run the checks"
 ACTIVATED = "Make the generation current"
@@ -146,6 +147,8 @@ def _interrupted(target: Target, result: HostResult, unreaped: bool) -> Failure 
     words = [f"environment {name} is as it was" + (f" (generation {current})" if current is not None else " (none)")]
     if made is not None and made != current:
         words.append(f"generation {made} is installed and not verified: the next run goes on from there")
+    elif result.running == BUILT:
+        words.append("the build was stopped where it was: run the same command again, and it goes on from there")
     elif result.running == MADE:
         words.append("a new generation is half-made: the next run finishes or removes it")
     return _failure("interrupted", _left("; ".join(words), unreaped), "", Interrupted.exit_code)

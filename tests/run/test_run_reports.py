@@ -131,6 +131,11 @@ def test_an_interrupt_says_what_was_left() -> None:
         "environment default is as it was (generation 1); a new generation is half-made: the next run finishes or "
         "removes it"
     )
+    built = reports.carried_out(target(), result("cancelled", running=reports.BUILT), [])
+    assert built.failures[0].why == (
+        "environment default is as it was (none); the build was stopped where it was: run the same command again, and "
+        "it goes on from there"
+    )
     done = reports.carried_out(target(), result("cancelled", running=reports.CHECKED, made={"generation": 1}), [])
     assert done.failures[0].why == (
         "environment default is as it was (none); generation 1 is installed and not verified: the next run goes on "
