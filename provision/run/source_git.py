@@ -16,6 +16,7 @@ from provision.run.source_tree import Peek
 
 GIT_FORMS = "repositories are reached by https://, ssh://, git@HOST:PATH, file:// or as a folder of this machine"
 COMMIT = re.compile(r"[0-9a-f]{40}")
+FEW = 5
 LOOKUP_S = 30.0
 """For `git ls-remote`, which asks for names alone."""
 REFS = ("refs/tags/{}", "refs/heads/{}")
@@ -141,9 +142,20 @@ def _no_such_ref(location: str, ref: str, names: Sequence[str]) -> UsageError:
     near += [tag for tag in difflib.get_close_matches(ref, tags, n=3, cutoff=0.6) if tag not in near]
     return UsageError(
         what=f"{location} has no tag or branch {ref}",
-        why=f"it has {len(tags)} tags" + (f"; the nearest are {', '.join(near)}" if near else ""),
+        why=_there(tags, near),
         hint=f"--source {location}@{near[0]}" if near else f"see them all: git ls-remote --tags {location}",
     )
+
+
+def _there(tags: Sequence[str], near: Sequence[str]) -> str:
+    """ "it has 312 tags; the nearest are v2.15.1, v2.15.0"; all of them where they are few."""
+    if near and len(tags) > 1:
+        return f"it has {len(tags)} tags; the nearest are {', '.join(near)}"
+    if len(tags) > FEW:
+        return f"it has {len(tags)} tags"
+    if len(tags) > 1:
+        return f"its tags are {', '.join(tags)}"
+    return f"its only tag is {tags[0]}" if tags else "it has none"
 
 
 def commit_peek(location: str, ref: str) -> Peek:
@@ -167,6 +179,15 @@ def commit_peek(location: str, ref: str) -> Peek:
         return shown.stdout if shown.ok else ""
 
     return Peek(has=has, read=read)
+
+
+def commit_size_mib(location: str, ref: str) -> int | None:
+    """Of the files of a commit of the repository in the folder ``location``; None where git does not say."""
+    listed = git(["-C", location, "ls-tree", "-r", "-l", ref], location=location)
+    # 100644 blob 8c5f… 1234\ttensorflow/BUILD; a submodule has "-" for a size
+    sizes = [line.split("\t")[0].split()[-1] for line in listed.stdout.splitlines()]
+    whole = sum(int(size) for size in sizes if size.isdigit())
+    return -(-whole // 1024**2) if listed.ok and "-" not in sizes else None
 
 
 def clone(location: str, found: Found, folder: Path, *, cancel: threading.Event | None = None) -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from provision.errors import UsageError
 from provision.model.build import Source
-from provision.run.source_git import GIT_FORMS, commit_peek, is_repository, must_have_ref, refused_address
+from provision.run.source_git import (
+    GIT_FORMS,
+    commit_peek,
+    commit_size_mib,
+    is_repository,
+    must_have_ref,
+    refused_address,
+)
 from provision.run.source_pack import archive_peek
 from provision.run.source_tree import MISSING, Seen, entries, folder_peek, look_into, tree_sha256
 from provision.run.uv import sha256
@@ -121,6 +129,7 @@ def _git(text: str, framework: str) -> Source | None:
     source = Source(kind="git", location=location, ref=ref)
     if not is_repository(local):
         return source
+    source = replace(source, size_mib=commit_size_mib(location, ref))
     return _seen(look_into(commit_peek(location, ref), framework, str(source)), source)
 
 
@@ -129,8 +138,6 @@ READERS: tuple[Callable[[str, str], Source | None], ...] = (_tree, _file, _downl
 
 
 def _seen(seen: Seen, source: Source) -> Source:
-    from dataclasses import replace
-
     return replace(source, version=seen.version, bazel=seen.bazel)
 
 

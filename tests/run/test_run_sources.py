@@ -257,6 +257,7 @@ def test_a_repository_of_this_machine_is_looked_into(tmp_path):
         source = source_of(text, "tensorflow")
         assert (source.kind, source.location, source.ref) == ("git", str(folder), text.rpartition("@")[2])
         assert (source.version, source.bazel) == ("2.15.1", "6.1.0")
+        assert source.size_mib == 1
     commit = git(folder, "rev-parse", "HEAD")
     assert source_of(f"{folder}@{commit}", "tensorflow").version == "2.15.1"
     assert refused(f"{folder}@{'0' * 40}").what == f"{folder} has no commit {'0' * 40}"
@@ -268,7 +269,11 @@ def test_a_tag_that_does_not_exist_has_neighbours(tmp_path):
     assert error.what == f"{folder} has no tag or branch 2.15.1"
     assert error.why.startswith("it has 4 tags; the nearest are v2.15.1, v2.15.0")
     assert error.hint == f"--source {folder}@v2.15.1"
-    assert refused(f"{folder}@qqq").hint == f"see them all: git ls-remote --tags {folder}"
+    other = refused(f"{folder}@qqq")
+    assert other.why == "its tags are docs, v2.14.0, v2.15.0, v2.15.1"
+    assert other.hint == f"see them all: git ls-remote --tags {folder}"
+    assert refused(f"{repository(tmp_path / 'one', 'v2.15.1')}@v9").why == "its only tag is v2.15.1"
+    assert refused(f"{repository(tmp_path / 'none')}@v9").why == "it has none"
 
 
 def test_a_repository_of_something_else(tmp_path):
