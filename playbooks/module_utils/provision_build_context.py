@@ -90,10 +90,10 @@ class EngineResult:
     folder: Path
     """Where the wheel lies: the flow takes the one wheel in it. Nearly always ``context.wheels``."""
     actions: int | None = None
-    """Actions run here; those that a cache gave are not among them. None for engines that do not count."""
+    """Actions that were needed, those from a cache included; None for engines that do not count."""
     cache_hits: int | None = None
     compile_actions: int | None = None
-    """Those of ``actions`` that compiled C or C++."""
+    """Compilations of C or C++ that were run here."""
     remote_cache: str = ""
     """"used", "read only", or why not ("down: connection refused"); empty where none was asked for."""
     tool: str = ""
@@ -240,8 +240,8 @@ class Estimate:
     ) -> None:
         self._clock, self._begun, self._jobs = clock, clock(), jobs
         known = earlier or {}
-        worked, hits = known.get("actions") or 0, known.get("cache_hits") or 0
-        self._whole = worked + hits
+        self._whole, hits = known.get("actions") or 0, known.get("cache_hits") or 0
+        worked = self._whole - hits
         seconds, before = known.get("seconds"), known.get("jobs")
         # an earlier build that a cache has done says nothing about compiling
         self._per_action = seconds * before / worked if worked > hits and seconds and before else None

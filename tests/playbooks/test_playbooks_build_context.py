@@ -106,8 +106,8 @@ def test_an_estimate_without_an_earlier_build_is_a_guess() -> None:
 
 
 def test_an_estimate_from_an_earlier_build_counts_what_that_one_found() -> None:
-    # 100 s on 2 jobs for 50 actions, 49 more came from a cache: 4 job-seconds each
-    estimate = Estimate({"actions": 50, "cache_hits": 49, "seconds": 100.0, "jobs": 2}, 4, lambda: 0.0)
+    # 100 s on 2 jobs for 50 actions, 49 more of the 99 came from a cache: 4 job-seconds each
+    estimate = Estimate({"actions": 99, "cache_hits": 49, "seconds": 100.0, "jobs": 2}, 4, lambda: 0.0)
     told = estimate.progress(10, 40)
     assert (told["remaining_s"], told["guess"]) == (89.0, False)
-    assert Estimate({"actions": 5, "cache_hits": 50, "seconds": 9.0, "jobs": 2}, 4).progress(1, 5)["guess"] is True
+    assert Estimate({"actions": 55, "cache_hits": 50, "seconds": 9.0, "jobs": 2}, 4).progress(1, 5)["guess"] is True
