@@ -131,7 +131,8 @@ def refused(cache: Remote, status: int) -> Failure:
         "cache",
         f"the remote cache {cache.url} refuses these credentials",
         f"given {given}, it answered HTTP {status}",
-        f"set {CREDENTIALS} to what the cache knows (or leave provision_remote_cache out to build without it)",
+        f"set {CREDENTIALS} to what the cache knows, in the inventory or here as variables of the environment in "
+        "capitals (or leave the cache out to build without it)",
     )
 
 

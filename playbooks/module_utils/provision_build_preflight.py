@@ -82,7 +82,8 @@ def memory(needs: Mapping[str, Any], settings: Mapping[str, Any], found: Found) 
     if available < each:
         found.add(
             f"memory: {available} MiB are available, and one job needs {each} MiB",
-            "close other programs, add swap or memory, or say with provision_memory_mib_per_job that a job needs less",
+            "close other programs, add memory, or say that a job needs less with --memory-per-job "
+            "(provision_memory_mib_per_job)",
         )
     asked = int(settings.get("jobs") or 0)
     if asked > 0:
