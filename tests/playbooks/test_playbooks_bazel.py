@@ -53,8 +53,20 @@ def test_a_wheel_is_built_and_every_action_counted(box: Path) -> None:
     assert made.notes == ["/usr/bin/bazel-4 says no version number; demo 1.0 asks for Bazel of any version"]
     assert isinstance(made.report, Said)
     assert {"done", "total", "cached", "running", "elapsed_s", "remaining_s", "guess"} == set(made.report.builds[-1])
+    for each in made.afterwards:
+        each()
     assert servers(made) == []
     assert stat.S_IMODE((made.folder / "bep.json").stat().st_mode) == 0o600
+    assert not (made.scratch / "bep.json").exists()
+
+
+def test_a_home_whose_name_is_not_ascii(box: Path) -> None:
+    """Bazel 4.2.3 cannot open its events there: "Bazel's server died" was all that came of it."""
+    made = context(box, workspace(box / "tree"))
+    made.folder = box / "data h\u00f4me"
+    made.folder.mkdir()
+    assert bazel.build(made).compile_actions == COMPILES
+    assert (made.folder / "bep.json").stat().st_size > 1000
 
 
 def test_a_sandboxed_build_is_counted_too(box: Path) -> None:
