@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from typing import Any, Mapping  # Mapping of collections.abc takes no arguments before 3.9
 
 from ansible.module_utils import provision_generations as generations
@@ -17,6 +19,8 @@ from ansible.module_utils.provision_verdict import NAMES, SIDES, Pair, Verdict, 
 from ansible.module_utils.provision_workload import Workload, workload
 
 RATE = "samples_per_s"
+BUSY = 1.5
+"""Processes a CPU that want to run, over the last minute."""
 Sides = Mapping[str, generations.Found]
 
 
@@ -43,7 +47,10 @@ def compare(layout: Layout, params: Mapping[str, Any], progress: Progress) -> di
         there = generations.all_found(environment)
         sides = {side: _measurable(there, params[f"{side}_generation"], name) for side in SIDES}
         with workload(layout, params["command"], params["scripts"], lock) as work:
+            busy = _busy()
             found, pairs = _measured(work, sides, params, progress)
+        if pairs and found.decided_by != "failure":
+            found = replace(found, why=found.why + busy)
         switch = switched(environment, name, sides[found.kept].number, check_mode=False)
         answered = _answer_for(sides["wheel"], params["fingerprint"], stands=found.kept == "wheel")
     comparison = {
@@ -54,6 +61,19 @@ def compare(layout: Layout, params: Mapping[str, Any], progress: Progress) -> di
         "wheel_generation": sides["wheel"].number,
     }
     return {**switch, "changed": switch["changed"] or answered, "comparison": comparison}
+
+
+def _busy() -> str:
+    """What is to be said of the figures where other processes want the machine too; "" where they do not.
+
+    A BLAS whose threads wait for each other in a loop loses more by that than another one: figures of a busy machine
+    are no verdict. The build that has just ended keeps as many processes as there are CPUs, and is not meant.
+    """
+    cpus = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    if load <= BUSY * cpus:
+        return ""
+    return f"; the machine was busy ({load:.1f} processes wanted its {cpus} CPUs): compare again when it is idle"
 
 
 def _measurable(there: list[generations.Found], number: int, name: str) -> generations.Found:

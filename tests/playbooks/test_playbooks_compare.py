@@ -39,6 +39,12 @@ sys.exit(0 if rate else 1)
 """
 
 
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else runs on this machine now."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
 class Contest:
     """Generation 1 has the stock wheel, 2 the build; neither is current."""
 
@@ -101,6 +107,17 @@ def test_the_faster_build_is_made_current(contest: Contest) -> None:
     assert "answers" not in contest.state(1) and "answers" not in contest.state(2)
     # one run of each that is not counted, then in turn, with another one first in each pair
     assert contest.turns() == ["build", "wheel", "build", "wheel", "wheel", "build", "build", "wheel"]
+
+
+def test_figures_of_a_busy_machine_are_called_so(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpus = len(os.sched_getaffinity(0))
+    contest.make(wheel=[100.0], build=[300.0])
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.0 * cpus, 1.0, 1.0))
+    why = contest.decide()["comparison"]["why"]
+    said = f"the machine was busy ({3.0 * cpus:.1f} processes wanted its {cpus} CPUs): compare again when it is idle"
+    assert why.endswith(said)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.0 * cpus, 9.0, 9.0))
+    assert "busy" not in contest.decide()["comparison"]["why"]
 
 
 def test_a_wheel_that_is_as_fast_is_made_current_and_answers_for_the_build(contest: Contest) -> None:
