@@ -122,6 +122,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "cuda-wheel-config": (
         "Error in fail: TF wheel shouldn't be built with CUDA dependencies. Please provide `--config=cuda_wheel`",
     ),
+    "eigen-avx512-without-fma": (
+        "Eigen/src/Core/util/ConfigureVectorization.h:270:8: error: #error Please add -mfma to your compiler flags: "
+        "compiling with -mavx512f alone without SSE/AVX FMA is not supported (bug 1638).",
+    ),
     "flags-do-not-fit": (
         "/usr/lib/gcc/x86_64-linux-gnu/12/include/avx512fintrin.h:305:1: error: inlining failed in call to ‘always_inline’ "
         "‘__m512 _mm512_setzero_ps()’: target specific option mismatch",
