@@ -9,7 +9,7 @@ from typing import Any
 
 from provision.catalog.rows import FOLDER, make, make_all, table
 from provision.errors import CatalogBroken
-from provision.model.catalog import Release, ReleasePin, SourceRecipe, WheelBuild
+from provision.model.catalog import Release, ReleaseFault, ReleasePin, SourceRecipe, WheelBuild
 from provision.model.versions import numbers
 
 
@@ -24,6 +24,7 @@ class _ReleaseRow:
     source: tuple[str, ...]
     build: tuple[WheelBuild, ...]
     pin: tuple[ReleasePin, ...] = ()
+    fault: tuple[ReleaseFault, ...] = ()
     recipe: SourceRecipe | None = None
     onednn: str = ""
     backends: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +73,7 @@ def _release(whole: _FrameworkTable, row: _ReleaseRow, file: str) -> Release:
         onednn=row.onednn,
         recipe=row.recipe or whole.recipe,
         pin_reasons=row.pin,
+        faults=row.fault,
         backends=row.backends,
         source=row.source,
         notes=row.notes,

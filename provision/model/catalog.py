@@ -186,6 +186,17 @@ class ReleasePin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFault:
+    """What goes wrong with a release's wheels on some CPUs, though they load and train there."""
+
+    without: tuple[str, ...]
+    """CPU flags by the kernel's names: it happens on an x86-64 CPU that lacks one of them."""
+    text: str
+    """ "converting to float16 ends the process (SIGILL)"."""
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     framework: str
     version: str
@@ -207,6 +218,7 @@ class Release:
     recipe: SourceRecipe | None = None
     pin_reasons: tuple[ReleasePin, ...] = ()
     """Why each of ``pins`` is there."""
+    faults: tuple[ReleaseFault, ...] = ()
     backends: Mapping[str, str] = field(default_factory=dict)
     """For Keras: the frameworks that can carry it, each with the versions that go with it (PEP 440)."""
     source: tuple[str, ...] = ()

@@ -129,6 +129,7 @@ def _frameworks(solution: Solution, facts: Facts, request: Request, catalog: Cat
             yield from _kernels(judged, solution.driver.facts, request, catalog)
         yield from _origin(judged, row, facts, request)
         yield from _pinned(judged, solution.driver.facts, request, catalog)
+        yield from _faults(judged, facts)
         if judged.candidate.release.version not in {
             point for known in catalog.of(judged.candidate.framework) for point in known.points
         }:
@@ -262,6 +263,22 @@ def _dispatch(judged: Judged, facts: Facts) -> str:
 
 def _series(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def _faults(judged: Judged, facts: Facts) -> Iterator[Reason]:
+    """What the wheel cannot do on this CPU, though it runs here."""
+    release = judged.candidate.release
+    if judged.candidate.source or facts.cpu.arch != "x86_64" or not facts.cpu.flags:
+        return
+    for each in release.faults:
+        lacking = [flag for flag in each.without if flag not in facts.cpu.flags]
+        if lacking:
+            yield Reason(
+                rule="wheel.fault",
+                text=f"this CPU lacks {', '.join(lacking)}: with the wheel of {release.framework} {release.version} "
+                f"{each.text}. --origin source builds one without them",
+                source=_first(each.source),
+            )
 
 
 def _pinned(judged: Judged, facts: Facts, request: Request, catalog: Catalog) -> Iterator[Reason]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds.hosts import V1, V2, V3, V4, host
+from worlds.hosts import AVX, V1, V2, V3, V4, host
 
 from provision.catalog.load import catalog, chips
 from provision.detect import host_facts
@@ -396,3 +396,16 @@ def test_numpy_of_the_old_build_has_no_recipe() -> None:
     with pytest.raises(NoStackFits) as caught:
         plan(box(GCC12), "numpy==1.25")
     assert caught.value.what == "nothing in the catalog is a source of numpy==1.25"
+
+
+# --- what a wheel cannot do here -------------------------------------------------------------------------------------
+
+
+def test_a_wheel_that_cannot_make_float16_on_this_cpu_says_so() -> None:
+    said = text(plan(box(GCC12, flags=AVX), "tensorflow==2.21", origin="wheel"), "wheel.fault")
+    assert said.startswith(
+        "this CPU lacks f16c: with the wheel of tensorflow 2.21.0 converting to float16 ends the process (SIGILL)"
+    )
+    assert text(plan(box(GCC12), "tensorflow==2.21", origin="wheel"), "wheel.fault") == ""
+    assert text(plan(box(GCC12, flags=AVX), "tensorflow==2.21"), "wheel.fault") == ""
+    assert text(plan(box(GCC12, flags=()), "tensorflow==2.21", origin="wheel"), "wheel.fault") == ""
