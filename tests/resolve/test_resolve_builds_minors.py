@@ -51,16 +51,3 @@ def test_each_minor_is_built_by_its_own_row(series: str, bazel: str, target: str
     assert build.configure.environment["TF_NEED_CUDA"] == "0"
     release = "--repo_env=ML_WHEEL_TYPE=release"
     assert (release in build.bazel.options) == (series in ("2.19", "2.20", "2.21"))
-
-
-# --- what a wheel cannot do here -------------------------------------------------------------------------------------
-
-
-def test_a_wheel_that_cannot_make_float16_on_this_cpu_says_so() -> None:
-    said = text(plan(box(GCC12, flags=AVX), "tensorflow==2.21", origin="wheel"), "wheel.fault")
-    assert said.startswith(
-        "this CPU lacks f16c: with the wheel of tensorflow 2.21.0 converting to float16 ends the process (SIGILL)"
-    )
-    assert text(plan(box(GCC12), "tensorflow==2.21", origin="wheel"), "wheel.fault") == ""
-    assert text(plan(box(GCC12, flags=AVX), "tensorflow==2.21"), "wheel.fault") == ""
-    assert text(plan(box(GCC12, flags=()), "tensorflow==2.21", origin="wheel"), "wheel.fault") == ""
