@@ -55,7 +55,8 @@ def explained(context: Context, status: int, events: Events, watch: Watch, said:
     if status == INTERRUPTED:
         return Failure("interrupted", f"the build of {name} was interrupted", _first(watch, said),
                        "run the same command again: it goes on from the cache")  # fmt: skip
-    if (events.started and not events.last) or status in (SERVER_DIED, OUT_OF_MEMORY):
+    # on a full disk the events have no end either, but there is an error that says why
+    if not (events.last or watch.errors) or status in (SERVER_DIED, OUT_OF_MEMORY):
         return BuildFailure(
             f"Bazel's server died while it built {name}", _first(watch, said) or f"it ended with status {status}",
             "most often the machine has run out of memory: give fewer --jobs, and run the same command again, which "

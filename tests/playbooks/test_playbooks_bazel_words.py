@@ -12,6 +12,7 @@ from ansible.module_utils import provision_bazel_profile as profile
 from ansible.module_utils.provision_bazel_progress import Spawns, Step, Watch, spawns, step
 from hypothesis import given
 from hypothesis import strategies as st
+from playbook_bazel import build_data, context
 
 TEXTS = Path(__file__).parent / "bazel-4.2.3"
 
@@ -295,3 +296,20 @@ def test_only_what_a_cache_may_have_caused_is_tried_again(
 )  # fmt: skip
 def test_the_line_that_says_what_is_wrong(text: str, line: str) -> None:
     assert failures.error_line(text) == line
+
+
+@pytest.mark.parametrize(
+    ("errors", "what"),
+    [
+        (["Error fetching repository: write (No space left on device)"], "Bazel could not build demo 1.0"),
+        ([], "Bazel's server died while it built demo 1.0"),
+    ],
+)
+def test_events_without_an_end_are_a_dead_server_only_where_no_error_was_told(
+    tmp_path: Path, errors: list[str], what: str
+) -> None:
+    """A full disk leaves no room for the events; a server that was killed says nothing."""
+    made = context(tmp_path, tmp_path / "tree", build_data(compiler=None))
+    told = failures.explained(made, 1, bep.Events(), watch_of(*errors), ["Starting local Bazel server"], "bazel build")
+    assert told.what == what
+    assert told.why == (errors[0] if errors else "Starting local Bazel server")
