@@ -62,6 +62,10 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+BUSY = "the machine was busy"
+"""What playbooks/module_utils/provision_compare.py adds to the reason of a verdict that says little."""
+
+
 def comparison_lines(comparison: Comparison) -> list[str]:
     """How much faster the build is, which generation was kept, and how to have the other one."""
     kept, other = ("build", "wheel") if comparison.kept == "build" else ("stock wheel", "build")
@@ -77,7 +81,8 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         lines.append(f"  --keep {comparison.kept} asked for it")
     elif comparison.kept == "wheel":
         lines.append("  to take the build all the same: the same command with --keep build")
-    return lines
+    _, busy, rest = comparison.why.partition(BUSY)
+    return [*lines, f"  {busy}{rest}"] if busy else lines
 
 
 def _measured(comparison: Comparison) -> str:

@@ -80,6 +80,12 @@ def test_a_wheel_that_wins_says_how_to_have_the_build_all_the_same() -> None:
     assert second == "  to take the build all the same: the same command with --keep build"
 
 
+def test_a_busy_machine_is_told() -> None:
+    busy = "the machine was busy (14.7 processes wanted its 4 CPUs): compare again when it is idle"
+    assert comparison_lines(replace(COMPARISON, why=f"the build is faster; {busy}"))[-1] == f"  {busy}"
+    assert "busy" not in " ".join(comparison_lines(COMPARISON))
+
+
 def test_one_pair_has_no_spread() -> None:
     (line,) = comparison_lines(replace(COMPARISON, pairs=COMPARISON.pairs[:1]))
     assert "as fast as the stock wheel (1 pair: 12,345 against 3,858 samples/s)" in line
