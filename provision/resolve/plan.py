@@ -89,8 +89,10 @@ def fingerprint(plan: Plan) -> str:
 
 
 def _identity(build: Build) -> str:
-    """What makes it another wheel: not where the source or the compiler lies, and not what the box must have."""
+    """What makes it another wheel: not where the source or the compiler lies, not what the box must have, and not the
+    words of a reason."""
     content = to_data(replace(build, needs=NO_NEEDS))
+    content["copts"] = [copt.option for copt in build.copts]
     if build.source.sha256 is not None:
         content["source"] = {"sha256": build.source.sha256}
     text = json.dumps(content, sort_keys=True)

@@ -17,6 +17,7 @@ from provision.model.data import from_data, to_data
 from provision.model.facts import Facts
 from provision.model.plan import Plan
 from provision.resolve import plan_for
+from provision.resolve.plan import fingerprint
 from provision.resolve.request import parse_request
 from provision.run.dump import read_dump
 
@@ -291,6 +292,9 @@ def test_the_fingerprint_is_of_what_is_built_and_not_of_where() -> None:
     assert print_of(box(GCC12), source=tree("/a", "1")) != one
     assert print_of(box(GCC9), source=tree("/a", "0")) != one
     assert print_of(box(GCC12, flags=V4), source=tree("/a", "0")) != one
+    made = plan(box(GCC12), "tensorflow", source=tree("/a", "0"))
+    reworded = tuple(replace(copt, reason="said in other words") for copt in made.builds[0].copts)
+    assert fingerprint(replace(made, builds=(replace(made.builds[0], copts=reworded),))) == one
 
 
 @pytest.mark.parametrize(
