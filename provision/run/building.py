@@ -23,6 +23,7 @@ from provision.run.built import BuiltWheel, build_outcomes, built_wheels
 from provision.run.play_events import HostResult
 from provision.run.source_archive import Archive, archive_of
 from provision.run.uv import Uv, uv_for
+from provision.run.uv import ready as uv_ready
 
 if TYPE_CHECKING:
     from provision.run.execute import Options, Target
@@ -136,6 +137,7 @@ def _variables(
     targets: Sequence[Target], options: Options, *, on_event: OnEvent, cancel: threading.Event
 ) -> list[dict[str, Any] | ProvisionError]:
     """What playbooks/build.yml takes, for each target; equal sources are made ready once."""
+    uv_ready()
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         archives: dict[Source, Future[Archive | None]] = {}
         binaries: dict[str | None, Future[Uv]] = {}

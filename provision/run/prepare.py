@@ -16,7 +16,7 @@ from provision.model.plan import Plan
 from provision.model.report import Progress, StepOutcome
 from provision.run.built import BuiltWheel
 from provision.run.lock import locked, questions, target_environment, wheels_to_ship
-from provision.run.uv import Uv, uv_for
+from provision.run.uv import Uv, ready, uv_for
 
 TITLE = "Resolve versions"
 WORKERS = 4
@@ -59,6 +59,7 @@ def prepare(
 
     Equal questions are asked once, different ones at once.
     """
+    ready()
     keys = [_key(ask) for ask in asks]
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         pool.submit(_import_ansible)

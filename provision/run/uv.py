@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,12 @@ def uv_for(arch: str | None, *, cancel: threading.Event | None = None) -> Uv:
     own = arch is None or arch == platform.machine()
     path = installed() if own else _fetched(str(arch), cancel)
     return Uv(path=path, version=version(), sha256=sha256(path))
+
+
+def ready() -> None:
+    """To be called before threads are: of CPython's sysconfig only the first call fills its table, and another thread
+    that asks meanwhile finds it half empty ("can only concatenate str (not "NoneType") to str")."""
+    sysconfig.get_config_vars()
 
 
 def installed() -> Path:
