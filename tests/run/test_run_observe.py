@@ -107,7 +107,7 @@ def test_an_account_without_a_shell(sshd: MakeSshd, control_dir: str) -> None:
 @pytest.mark.ssh
 def test_a_connection_that_breaks_in_the_middle(sshd: MakeSshd, control_dir: str) -> None:
     """The host's own shell is killed after the first readings."""
-    script = "sed '/^memory$/i kill -9 $PPID; kill -9 $$' | sh"
+    script = "sed '/^ *memory$/i kill -9 $PPID; kill -9 0' | sh"
     (found,) = observe([sshd(f"ForceCommand {script}").host()], control_dir=control_dir)
     assert found.readings is None
     assert found.failure is not None
