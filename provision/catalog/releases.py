@@ -9,7 +9,8 @@ from typing import Any
 
 from provision.catalog.rows import FOLDER, make, make_all, table
 from provision.errors import CatalogBroken
-from provision.model.catalog import Release, ReleaseFault, ReleasePin, SourceRecipe, WheelBuild
+from provision.model.catalog import Release, ReleaseFault, ReleasePin, WheelBuild
+from provision.model.recipes import SourceRecipe
 from provision.model.versions import numbers
 
 

@@ -9,14 +9,8 @@ from provision.catalog.load import read_chips
 from provision.catalog.releases import framework_releases
 from provision.catalog.rows import FOLDER, make, make_all, table
 from provision.model.catalog import (
-    BuildOption,
-    BuildTable,
-    BuildTool,
-    BuildVariable,
     Catalog,
     CompilerFlag,
-    ConfiguredLine,
-    CpuFeature,
     CpuLevel,
     CudaRelease,
     CudnnRelease,
@@ -30,6 +24,7 @@ from provision.model.catalog import (
     RejectedOption,
     Release,
 )
+from provision.model.recipes import BuildOption, BuildTable, BuildTool, BuildVariable, ConfiguredLine, CpuFeature
 
 FRAMEWORKS = ("tensorflow.toml", "keras.toml", "pytorch.toml", "jax.toml", "numpy.toml")
 """In the order that messages list them; the first is what a request without a framework gets."""

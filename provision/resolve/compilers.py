@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from provision.model.build import Compiler
-from provision.model.catalog import Catalog, CompilerLimit, SourceRecipe
+from provision.model.catalog import Catalog
 from provision.model.facts import Facts
 from provision.model.plan import Objection
+from provision.model.recipes import CompilerLimit, SourceRecipe
 from provision.model.request import Request
 from provision.model.versions import Dotted, numbers
 

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Protocol, TypeVar, cast
 
 from provision.model.build import Compiler, Copt, Source
-from provision.model.catalog import BuildTable, Catalog, CompilerFlag, SourceRecipe, When
+from provision.model.catalog import Catalog, CompilerFlag
 from provision.model.facts import Facts
+from provision.model.recipes import BuildTable, SourceRecipe, When
 from provision.model.request import Request
 from provision.model.versions import Dotted, numbers
 from provision.resolve.candidates import Candidate

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from provision.catalog import catalog, microarchitectures
-from provision.model.catalog import Release, SourceRecipe, WheelBuild, When
+from provision.model.catalog import Release, WheelBuild
+from provision.model.recipes import SourceRecipe, When
 from provision.model.versions import numbers
 
 if sys.version_info >= (3, 11):

@@ -5,13 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from provision.model.catalog import (
-    BuildOption,
-    BuildTable,
-    BuildTool,
-    BuildVariable,
     Catalog,
     CompilerFlag,
-    ConfiguredLine,
     CpuLevel,
     CudaRelease,
     DriverBranch,
@@ -19,11 +14,18 @@ from provision.model.catalog import (
     Pin,
     Release,
     ReleasePin,
-    SourceRecipe,
     WheelBuild,
-    When,
 )
 from provision.model.chips import Chip, Chips
+from provision.model.recipes import (
+    BuildOption,
+    BuildTable,
+    BuildTool,
+    BuildVariable,
+    ConfiguredLine,
+    SourceRecipe,
+    When,
+)
 
 SOURCE = ("a page",)
 
