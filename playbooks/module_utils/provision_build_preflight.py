@@ -157,6 +157,8 @@ def compiler(build: Mapping[str, Any], search: str, found: Found) -> None:
             f"{toolchain.called(planned)} is what the plan compiles with, and it is not there",
             "plan again, or install it",
         )
+        if not planned["version"]:  # nobody has seen one on this machine
+            found.packages.append("g++" if planned["family"] == "gcc" else "clang")
         return
     if planned["version"] and version != planned["version"]:  # "": nobody had looked when it was planned
         found.add(
@@ -241,6 +243,8 @@ def headers(build: Mapping[str, Any], python: Path, found: Found) -> None:
             found.packages.append(f"python{build['python']}-dev")
         elif re.search(rf"{re.escape(header)}\S* (?:No such file|file not found)|{re.escape(header)}.*not found", said):
             found.add(f"{header} is missing")
+            found.packages += [HEADER_PACKAGES[header]] if header in HEADER_PACKAGES else []
+        elif shutil.which(program) is None:  # which is said already: what else it will miss comes with it
             found.packages += [HEADER_PACKAGES[header]] if header in HEADER_PACKAGES else []
         else:
             found.add(f"{header} cannot be used: {first_error(said)}")

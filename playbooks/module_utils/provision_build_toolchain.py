@@ -57,7 +57,8 @@ def version_of(family: str, path: str) -> str:
 def called(compiler: Mapping[str, Any], version: str = "") -> str:
     """ "GCC 12.2.0 (/usr/bin/gcc-12)"."""
     family = "GCC" if compiler["family"] == "gcc" else "Clang"
-    return f"{family} {version or compiler['version']} ({compiler['path']})"
+    known = version or compiler["version"]
+    return f"{family}{' ' if known else ''}{known} ({compiler['path']})"
 
 
 def libc() -> str:

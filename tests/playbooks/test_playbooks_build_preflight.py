@@ -111,6 +111,10 @@ def test_what_an_earlier_try_has_written_counts(tmp_path: Path, monkeypatch: pyt
 def test_a_compiler_that_is_gone_or_was_replaced(tmp_path: Path) -> None:
     told = refused(build(compiler=compiler(path="/no/gcc-99", version="99.1.0")), tmp_path)
     assert told.why == "GCC 99.1.0 (/no/gcc-99) is what the plan compiles with, and it is not there"
+    never_seen = build(compiler=compiler(path="/no/gcc", version=""), needs={"headers": ["cblas.h"]})
+    told = refused(never_seen, tmp_path)
+    assert told.why == "GCC (/no/gcc) is what the plan compiles with, and it is not there"
+    assert told.hint.startswith("apt install g++ libopenblas-dev")
     told = refused(build(compiler=compiler(version="4.8.5")), tmp_path)
     assert told.why == f"{GCC} is version {toolchain.version_of('gcc', GCC)} now, and the plan was made for 4.8.5"
     assert told.hint == "plan again"
