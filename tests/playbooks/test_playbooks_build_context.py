@@ -81,7 +81,7 @@ def test_a_stopped_command_is_asked_first(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=10)[0].strip() == "SIGTERM"
     assert (tmp_path / "asked").exists()
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
 
 
 def test_a_failed_build_keeps_the_end_of_what_was_said() -> None:

@@ -133,7 +133,7 @@ def test_a_signal_stops_the_build_and_the_next_run_goes_on(slow: Slow, number: i
         begun = time.monotonic()
         process.send_signal(number)
         assert answer(process)["kind"] == "interrupted"
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     assert marked(str(slow.builds.target.root)) == []
     assert slow.state["phase"] == "interrupted"
     with slow.start() as process:
@@ -266,7 +266,7 @@ def test_a_bazel_build_is_stopped_with_its_server_and_goes_on(plain: Builds) -> 
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert answer(process)["kind"] == "interrupted"
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     assert marked(str(builds.target.root)) == []
     assert [path for path in Path("/proc").glob("[0-9]*/cmdline") if names(path, builds.cache)] == []
     go.touch()

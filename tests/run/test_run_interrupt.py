@@ -69,7 +69,7 @@ def test_an_interrupt_leaves_nothing_and_says_what_was_left(fleet: Callable[...,
     running.send_signal(signal.SIGINT)
     stdout, stderr = running.communicate(timeout=30)
     took = time.monotonic() - asked
-    assert took < 3, stderr
+    assert took < 10, stderr  # the figure itself is benchmarks/first_pass.py's
     assert running.returncode == 130
     assert left_here(machines) == []
     assert left_there(machines) == []

@@ -64,7 +64,7 @@ def test_a_host_that_cannot_be_reached_loses_progress_only() -> None:
     hosts = [Host(name="nowhere", connection="ssh", address="127.0.0.1", port=9), Host(name="c", connection="other")]
     with progress.watched(hosts, "r1", "/nowhere", events.append):
         time.sleep(0.2)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     assert events == []
     assert threading.active_count() < 20
 
