@@ -1,0 +1,299 @@
+"""The one module that imports docker: an engine that answers, and requests to it that can be ended.
+
+The SDK speaks for us over Unix sockets, TCP with TLS, and (by the ssh program) SSH. What it lacks is added here:
+further parameters of /build, and hanging up on an answer that is still being read.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from queue import Empty, Queue
+from types import TracebackType
+from typing import Any
+
+import docker
+import requests
+import urllib3
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.tls import TLSConfig
+
+from provision.errors import HostError, Interrupted, StepFailed
+from provision.run.images.endpoints import Endpoint, find_endpoint, refused_socket
+from provision.run.images.remote import require_docker_over_ssh
+
+Json = Mapping[str, Any]
+
+OLDEST_API = (1, 40)
+"""Docker 19.03: older ones know neither GPU requests nor what BuildKit needs."""
+TIMEOUT_S = 120
+"""For requests that answer at once; an answer that is a stream may take its time."""
+POLL_S = 0.05
+LAST_WORDS_S = 2.0
+"""How long an answer that was cancelled may take to end by itself."""
+LOST = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+
+
+class Refused(Exception):
+    """The engine said no to a request. ``text`` is its own sentence."""
+
+    def __init__(self, status: int | None, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+class StreamClient(docker.APIClient):
+    """The SDK's client for one request whose answer is a stream."""
+
+    build_parameters: Mapping[str, str]
+    """Of /build, which the SDK has no arguments for: {"version": "2"}."""
+    answer: requests.Response | None = None
+
+    def _post(self, url: str, **kwargs: Any) -> requests.Response:
+        if url.endswith("/build"):
+            kwargs.setdefault("params", {}).update(getattr(self, "build_parameters", {}))
+        self.answer = super()._post(url, **kwargs)  # type: ignore[misc]  # not in the stubs
+        return self.answer
+
+    def hang_up(self) -> None:
+        """End the answer, from another thread than the one that reads it."""
+        answer = self.answer
+        if answer is None:
+            return
+        with suppress(*LOST, AttributeError, DockerException):
+            found: Any = self._get_raw_response_socket(answer)  # type: ignore[attr-defined]
+            connection = getattr(found, "_sock", found)
+            if isinstance(connection, socket.socket) and connection.fileno() >= 0 and not hasattr(connection, "proc"):
+                connection.shutdown(socket.SHUT_RDWR)
+            else:
+                found.close()  # over SSH: ends the ssh program
+
+
+class Engine:
+    """An engine that answers and is new enough. ``with`` it, or ``close`` it."""
+
+    def __init__(self, client: docker.DockerClient, endpoint: Endpoint) -> None:
+        self.client = client
+        self.url = endpoint.url
+        self._endpoint = endpoint
+        said: Json = client.version()
+        names = [str(part.get("Name", "")) for part in said.get("Components") or ()]
+        self.version = str(said.get("Version", ""))
+        self.api_version = str(said.get("ApiVersion", ""))
+        self.os_arch = f"{said.get('Os', '')}/{said.get('Arch', '')}"
+        """"linux/amd64"."""
+        kind = "Podman" if any("Podman" in name for name in names) else "Docker Engine"
+        self.text = f"{kind} {self.version} at {self.url}"
+        self.kept: dict[str, Any] = {}
+        """What was found out about it and holds as long as it runs."""
+
+    def find(self, reference: str) -> Json | None:
+        """What the engine says of an image; None where it has none of that name."""
+        try:
+            found: Json = self.client.api.inspect_image(reference)  # type: ignore[no-untyped-call]
+        except (ImageNotFound, NotFound):
+            return None
+        except APIError as error:
+            raise StepFailed(what=f"{reference} cannot be looked at", why=sentence(error)) from error
+        return found
+
+    def inspect(self, reference: str) -> Json:
+        """What the engine says of an image. Raises StepFailed where it has none of that name."""
+        found = self.find(reference)
+        if found is None:
+            raise StepFailed(
+                what=f"there is no image {reference}",
+                why=f"{self.text} does not have it",
+                hint="it may have been removed meanwhile (`docker image prune`); `docker images` lists what is there",
+            )
+        return found
+
+    def tag(self, source: str, target: str) -> None:
+        """Give an image another name. Raises StepFailed."""
+        repository, tag = split_tag(target)
+        try:
+            self.client.api.tag(source, repository, tag, force=True)
+        except APIError as error:
+            raise StepFailed(what=f"{source} cannot be tagged {target}", why=sentence(error)) from error
+
+    def remove_image(self, reference: str, *, force: bool = False, noprune: bool = False) -> bool:
+        """Whether it is gone: an image that a container or another image needs stays."""
+        try:
+            self.client.api.remove_image(reference, force=force, noprune=noprune)
+        except (ImageNotFound, NotFound):
+            return True
+        except APIError:
+            return False
+        return True
+
+    def containers_with(self, label: str, value: str) -> tuple[str, ...]:
+        """Ids of the containers, running or not, that have this label."""
+        found = self.client.api.containers(all=True, filters={"label": f"{label}={value}"})
+        return tuple(str(each["Id"]) for each in found)
+
+    def remove_container(self, container: str) -> None:
+        """End and remove it with its volumes; one that is gone, or being removed, is fine."""
+        with suppress(APIError):
+            self.client.api.remove_container(container, force=True, v=True)
+
+    def tags_in(self, repository: str) -> tuple[str, ...]:
+        """All tags of a repository: ("provision-build:9f3a01bc-0", …)."""
+        found = self.client.api.images(repository)
+        tags = {tag for each in found for tag in each.get("RepoTags") or () if split_tag(tag)[0] == repository}
+        return tuple(sorted(tags))
+
+    def stream(
+        self,
+        ask: Callable[[StreamClient], Iterable[Json]],
+        *,
+        cancel: threading.Event,
+        build_parameters: Mapping[str, str] | None = None,
+        stop: Callable[[], None] = lambda: None,
+    ) -> Iterator[Json]:
+        """The lines of an answer. ``stop`` is called before hanging up on an answer that did not end.
+
+        Raises Interrupted within a moment of ``cancel``, Refused with the engine's own sentence, and StepFailed where
+        the engine is gone.
+        """
+        client = self._stream_client(build_parameters or {})
+        lines: Queue[Json | BaseException | None] = Queue()
+        reader = threading.Thread(target=_read, args=(ask, client, lines), daemon=True)
+        reader.start()
+        ended = False
+        try:
+            while True:
+                line = _next(lines, cancel)
+                if line is None or isinstance(line, BaseException):
+                    ended = True
+                if line is None:
+                    return
+                if isinstance(line, BaseException):
+                    raise self._explained(line) from line
+                yield line
+        finally:
+            if not ended:
+                stop()
+                client.hang_up()
+            reader.join(timeout=LAST_WORDS_S)
+            client.close()
+
+    def _stream_client(self, build_parameters: Mapping[str, str]) -> StreamClient:
+        client = StreamClient(version=self.api_version, timeout=TIMEOUT_S, **_arguments(self._endpoint))
+        client.build_parameters = build_parameters
+        return client
+
+    def _explained(self, error: BaseException) -> BaseException:
+        if isinstance(error, APIError):
+            return Refused(error.status_code, sentence(error))
+        if isinstance(error, LOST):
+            return StepFailed(
+                what=f"{self.text} stopped answering",
+                why=str(error),
+                hint="is it still running? `docker version`; its log: journalctl -u docker",
+            )
+        return error
+
+    def close(self) -> None:
+        self.client.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(*, environ: Mapping[str, str] = os.environ) -> Engine:
+    """The engine of $DOCKER_HOST, of the current docker context, or of the usual socket.
+
+    Raises HostError: none there, no right to its socket, too old, SSH refused; UsageError for an address that is none.
+    """
+    endpoint = find_endpoint(environ)
+    if endpoint.url.startswith("unix://"):
+        refused_socket(endpoint)
+    if endpoint.url.startswith("ssh://"):
+        require_docker_over_ssh(endpoint.url)
+    try:
+        # "auto": engines refuse versions older (and newer) than they know
+        client = docker.DockerClient(version="auto", timeout=TIMEOUT_S, **_arguments(endpoint))
+        engine = Engine(client, endpoint)
+    except (DockerException, *LOST) as error:
+        raise HostError(
+            what=f"no Docker engine answers at {endpoint.url}",
+            why=f"{root_cause(error)}{endpoint.origin}",
+            hint="`docker version` with the same address shows whether it is an engine, and how its answer reads",
+        ) from error
+    _require_new(engine)
+    return engine
+
+
+def _arguments(endpoint: Endpoint) -> dict[str, Any]:
+    """Of the SDK's clients. By SSH the ssh program is used, so the user's keys, agent and known_hosts are."""
+    more: dict[str, Any] = {"use_ssh_client": True} if endpoint.url.startswith("ssh://") else {}
+    if endpoint.certificates is not None:
+        files = {name: endpoint.certificates / f"{name}.pem" for name in ("ca", "cert", "key")}
+        there = {name: str(path) for name, path in files.items() if path.is_file()}
+        more["tls"] = TLSConfig(
+            client_cert=(there["cert"], there["key"]) if {"cert", "key"} <= there.keys() else None,
+            ca_cert=there.get("ca"),
+            verify=endpoint.check,
+        )
+    return {"base_url": endpoint.url, **more}
+
+
+def _require_new(engine: Engine) -> None:
+    numbers = tuple(int(part) for part in engine.api_version.split(".") if part.isdigit())
+    if numbers >= OLDEST_API:
+        return
+    engine.close()
+    oldest = ".".join(map(str, OLDEST_API))
+    raise HostError(
+        what=f"{engine.text} is too old",
+        why=f"it speaks API {engine.api_version or 'unknown'}, and {oldest} (Docker 19.03) or newer is wanted",
+        hint="update it: Debian, Ubuntu: sudo apt install docker.io; others: https://docs.docker.com/engine/install/",
+    )
+
+
+def sentence(error: APIError) -> str:
+    """The engine's own words, without the SDK's frame around them."""
+    return str(error.explanation or error).strip()
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost of the errors that requests and the SDK wrap around each other."""
+    while True:
+        inner = next((each for each in (*error.args, error.__cause__) if isinstance(each, BaseException)), None)
+        inner = inner or (error.__context__ if isinstance(error, DockerException) else None)
+        if inner is None or inner is error:
+            return str(getattr(error, "strerror", None) or error).strip()
+        error = inner
+
+
+def split_tag(reference: str) -> tuple[str, str]:
+    """("localhost:5000/me/tf", "v3"): a colon before the last slash is a port's."""
+    head, colon, tail = reference.rpartition(":")
+    return (head, tail) if colon and "/" not in tail else (reference, "latest")
+
+
+def _read(
+    ask: Callable[[StreamClient], Iterable[Json]], client: StreamClient, lines: Queue[Json | BaseException | None]
+) -> None:
+    try:
+        for line in ask(client):
+            lines.put(line)
+        lines.put(None)
+    except BaseException as error:
+        lines.put(error)
+
+
+def _next(lines: Queue[Json | BaseException | None], cancel: threading.Event) -> Json | BaseException | None:
+    while True:
+        if cancel.is_set():
+            raise Interrupted(what="interrupted", why="the engine was told to stop")
+        with suppress(Empty):
+            return lines.get(timeout=POLL_S)
