@@ -46,7 +46,7 @@ def rows(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
                 yield from rows(item, f"{path}.{key}")
 
 
-SHARED_SOURCE = ("ranges", "gcc", "clang", "limits", "symptoms")
+SHARED_SOURCE = ("ranges", "gcc", "clang", "limits", "symptoms", "compilers")
 """Rows without their own source: the one of the table or row around them covers all."""
 
 
@@ -70,7 +70,7 @@ def test_no_table_speaks_of_one_machine(name: str) -> None:
 
 def test_every_file_is_read() -> None:
     read_by_name = {file for file, _, _ in ROWS.values()} | set(FRAMEWORKS) | set(BUILDS.values())
-    assert set(FILES) == read_by_name | {"build_failures.toml", "chips.toml", "microarchitectures.toml"}
+    assert set(FILES) == read_by_name | {"build_failures.toml", "chips.toml", "images.toml", "microarchitectures.toml"}
 
 
 KINDS: list[tuple[str, str, type[Any]]] = [
