@@ -35,14 +35,14 @@ class BuildAsk:
     target: str | None = None
     """The stage to stop at; None for the last."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """They stay in every image that is built from this one: what only a temporary image is to say is said by its tag."""
+    """They stay in every image that is built from this one: that one is temporary, say by its tag."""
     build_args: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
     cache_from: tuple[str, ...] = ()
     """Images whose layers may stand for steps: "registry/me/tf:cache". With buildx whatever its --cache-from takes."""
     cache_to: tuple[str, ...] = ()
-    """"inline": the image says what made its layers, and then serves as ``cache_from`` once it was pushed; or an image's
-    reference, that the image is pushed to for that. With buildx whatever its --cache-to takes."""
+    """"inline": the image says what made its layers, and serves as ``cache_from`` once it was pushed; or an image's
+    reference, which it is pushed to for that. With buildx whatever its --cache-to takes."""
     run_id: str
     host: str
     """Shown in Progress."""

@@ -40,6 +40,13 @@ def tidy(engine: Engine, run_id: str) -> None:
             engine.remove_image(tag, noprune=True)
 
 
+def forget(engine: Engine, tag: str) -> None:
+    """Take a temporary tag away, where it is there; other tags are not ours to take."""
+    with suppress(Exception):
+        if tag.rpartition(":")[0] == TEMPORARY:
+            engine.remove_image(tag, noprune=True)
+
+
 def remove_nameless(engine: Engine, image_id: str) -> None:
     """Remove an image of ours that lost its tag to a newer one. Its layers stay where another image has them."""
     with suppress(Exception):

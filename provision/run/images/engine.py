@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from queue import Empty, Queue
 from types import TracebackType
 from typing import Any
@@ -57,6 +58,14 @@ class StreamClient(docker.APIClient):
             kwargs.setdefault("params", {}).update(getattr(self, "build_parameters", {}))
         self.answer = super()._post(url, **kwargs)  # type: ignore[misc]  # not in the stubs
         return self.answer
+
+    def build_from(self, context: Iterable[bytes], tag: str, options: Json) -> Iterable[Json]:
+        """Build from a tar that is made while it is sent. A failed step's container is removed as others are."""
+        given: Any = context
+        found: Iterable[Json] = self.build(
+            fileobj=given, custom_context=True, tag=tag, decode=True, rm=True, forcerm=True, **options
+        )
+        return found
 
     def hang_up(self) -> None:
         """End the answer, from another thread than the one that reads it."""
@@ -134,6 +143,44 @@ class Engine:
         found = self.client.api.containers(all=True, filters={"label": f"{label}={value}"})
         return tuple(str(each["Id"]) for each in found)
 
+    def create(self, image: str, argv: Sequence[str], *, labels: Mapping[str, str], user: str) -> str:
+        """A container that runs ``argv`` instead of what the image says, without a network or any right: its id.
+
+        Raises Refused.
+        """
+        api = self.client.api
+        with _refusals():
+            confined = api.create_host_config(network_mode="none", cap_drop=["ALL"])
+            made = api.create_container(
+                image, entrypoint=list(argv), command=[], user=user, labels=dict(labels), host_config=confined
+            )
+        return str(made["Id"])
+
+    def start(self, container: str) -> None:
+        """Raises Refused where its program cannot be started."""
+        with _refusals():
+            self.client.api.start(container)
+
+    def output(self, container: str, *, cancel: threading.Event, timeout_s: float) -> str:
+        """What it printed on its standard output, once it has ended. Raises Interrupted, StepFailed, Refused."""
+        api = self.client.api
+        deadline = time.monotonic() + timeout_s
+        with _refusals():
+            while api.inspect_container(container)["State"]["Running"]:
+                if cancel.wait(POLL_S):
+                    raise Interrupted(what="interrupted", why="a container was still running; it is removed")
+                if time.monotonic() > deadline:
+                    raise StepFailed(what="a container did not end", why=f"it still ran after {timeout_s:g} s")
+            said: bytes = api.logs(container, stdout=True, stderr=False)
+        return said.decode("utf-8", "replace")
+
+    def has_container(self, container: str) -> bool:
+        try:
+            self.client.api.inspect_container(container)
+        except NotFound:
+            return False
+        return True
+
     def remove_container(self, container: str) -> None:
         """End and remove it with its volumes; one that is gone, or being removed, is fine."""
         with suppress(APIError):
@@ -144,6 +191,24 @@ class Engine:
         found = self.client.api.images(repository)
         tags = {tag for each in found for tag in each.get("RepoTags") or () if split_tag(tag)[0] == repository}
         return tuple(sorted(tags))
+
+    def client_environment(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """(variables to set, variables to unset) with which the docker command speaks to this engine."""
+        certificates = self._endpoint.certificates
+        tls = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates)} if certificates else {}
+        return {"DOCKER_HOST": self.url, **tls}, ("DOCKER_CONTEXT",)
+
+    def data_root(self) -> str:
+        """The folder on the engine's machine that holds its images; empty where it does not say."""
+        with suppress(APIError, *LOST):
+            return str(self.client.info().get("DockerRootDir") or "")
+        return ""
+
+    def cancel_build(self, build_id: str) -> None:
+        """End a build of BuildKit's: POST /build/cancel, which the SDK does not have."""
+        with suppress(APIError, *LOST):
+            api: Any = self.client.api
+            api._post(api._url("/build/cancel"), params={"id": build_id}, timeout=10).close()
 
     def stream(
         self,
@@ -257,6 +322,14 @@ def _require_new(engine: Engine) -> None:
         why=f"it speaks API {engine.api_version or 'unknown'}, and {oldest} (Docker 19.03) or newer is wanted",
         hint="update it: Debian, Ubuntu: sudo apt install docker.io; others: https://docs.docker.com/engine/install/",
     )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except APIError as error:
+        raise Refused(error.status_code, sentence(error)) from error
 
 
 def sentence(error: APIError) -> str:

@@ -43,7 +43,7 @@ def _refusal(url: str, host: Host, status: int, said: str) -> HostError:
         return HostError(
             what=f"{host.name} has no docker command",
             why=f"an engine over SSH is reached through it: {said}",
-            hint="install it there (Debian, Ubuntu: sudo apt install docker.io), where a login without a terminal finds it",
+            hint="install it there (Debian, Ubuntu: sudo apt install docker.io), on the PATH of `ssh HOST docker`",
         )
     if "permission denied" in said.lower():
         return HostError(
