@@ -66,7 +66,7 @@ def image_plans(
     _check_labels(ask.labels)
     distribution = supported_base(base.facts, distributions)
     tags = tags_for(ask.tag, ask.cpus) if ask.tag is not None else ("",) * len(ask.cpus)
-    asked = replace(ask, request=_with_device(ask))
+    asked = replace(ask, request=_request(ask))
     found = (_image_plan(asked, cpu, tag, base, distribution, catalog) for cpu, tag in zip(ask.cpus, tags, strict=True))
     return with_instead(tuple(found))
 
@@ -111,9 +111,8 @@ def _check_labels(labels: Mapping[str, str]) -> None:
         )
 
 
-def _with_device(ask: ImageAsk) -> Request:
-    """ "auto" is the CPU, since no GPU can be found in an image, unless something asks for one. The driver of whoever
-    runs it is none of an image's business."""
+def _request(ask: ImageAsk) -> Request:
+    """What was asked, less what is a host's business: its driver, and the name of an environment beside others."""
     request = replace(ask.request, driver="keep", name=NAME)
     if request.device == "cpu" and ask.driver_version is not None:
         raise UsageError(
@@ -124,7 +123,8 @@ def _with_device(ask: ImageAsk) -> Request:
     return request
 
 
-def _device(request: Request, driver_version: str | None, catalog: Catalog) -> Request:
+def _with_device(request: Request, driver_version: str | None, catalog: Catalog) -> Request:
+    """ "auto" is the CPU, since there is no GPU to be found, unless something asks for one."""
     wants_gpu = request.device == "cuda" or (
         request.device == "auto" and bool(request.compute_capabilities or driver_version)
     )
@@ -168,7 +168,7 @@ def _planned(
     ask: ImageAsk, cpu: str, flags: frozenset[str], base: Base, distribution: Distribution, catalog: Catalog
 ) -> tuple[Plan, Facts]:
     """The resolver's own plan, and the machine that it is for."""
-    request = _for_resolver(_device(ask.request, ask.driver_version, catalog), cpu, flags)
+    request = _for_resolver(_with_device(ask.request, ask.driver_version, catalog), cpu, flags)
     version = ask.driver_version
 
     def machine(asked: Request) -> Facts:

@@ -39,7 +39,7 @@ def for_image(
             replace(each, objections=tuple(words.objection(objection) for objection in each.objections))
             for each in plan.rejected
         ),
-        steps=tuple(_steps(plan, tag, base)),
+        steps=tuple(_steps(plan, tag, base, words)),
         builds=tuple(words.build(each) for each in plan.builds),
         stock=None,
     )
@@ -70,15 +70,19 @@ class _Words:
             (re.compile(r"fits this host"), f"fits {named} on {base.reference}"),
             (re.compile(r"(?:the virtual machine may hide them: .*?\. Otherwise )"), ""),
             (re.compile(r"this CPU lacks"), f"{named} {'may lack' if cpu == 'generic' else 'lacks'}"),
-            (re.compile(r"[Tt]his CPU"), named),
+            (re.compile(r"this CPU"), named),
             (re.compile(r"runs here\b"), f"runs on {named}"),
             (re.compile(r"(?:every )?GPU here"), "every GPU"),
-            (re.compile(r"[Tt]his (?:host|machine|box)"), "the base"),
+            (re.compile(r"this host runs driver"), "the hosts are said to have driver"),
+            (re.compile(r"this (?:host|machine|box)"), "the base"),
             (re.compile(r" \(--driver newest\)"), " (--driver-version)"),
             (re.compile(r"--driver newest (?:takes|installs) .*$"), "--driver-version names another"),
             (re.compile(r"use a distribution with glibc, in a container if need be"), "--base names another"),
             (re.compile(r"upgrade to a distribution with (glibc \S+), or use a container"), r"--base one with \1"),
-            (re.compile(r"update the NVIDIA driver of the container's host to"), "say that the hosts have"),
+            (
+                re.compile(r"update the NVIDIA driver of the container's host to (\S+) or newer"),
+                r"--driver-version \1 or newer, where the hosts have it",
+            ),
         )
 
     def text(self, text: str) -> str:
@@ -131,11 +135,11 @@ def _python(plan: Plan, distribution: Distribution, request: Request) -> str:
     return f"Python {python}, brought by uv: {other}"
 
 
-def _steps(plan: Plan, tag: str, base: Base) -> Iterator[Step]:
+def _steps(plan: Plan, tag: str, base: Base, words: _Words) -> Iterator[Step]:
     what = ", ".join(f"{each.framework} {each.version}" for each in plan.stack)
     trained = ", ".join(dict.fromkeys(each.framework for each in plan.stack))
     build, verify, tagged = STEPS
-    compiled = tuple(line for step in plan.steps if step.id == "source_build" for line in step.changes)
+    compiled = tuple(words.text(line) for step in plan.steps if step.id == "source_build" for line in step.changes)
     indexes = dict.fromkeys(each.index_url or "PyPI" for each in plan.stack if each.origin == "wheel")
     packages = ", ".join([*plan.request.indexes, *indexes] or ["the build"])
     yield Step(
