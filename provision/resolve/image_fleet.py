@@ -187,7 +187,9 @@ def _parts(
     return tuple(found)
 
 
-def _part(cpu: str, facts: Sequence[Facts], cuda: bool, request: Request, catalog: Catalog, why: str) -> SweepPart:
+def _part(
+    cpu: str, word: str, facts: Sequence[Facts], cuda: bool, request: Request, catalog: Catalog, why: str
+) -> SweepPart:
     flags = fleet_flags(facts, catalog).flags if cpu == "fleet" else image_flags(cpu, request, catalog)
     return SweepPart(
         cpu=cpu,
