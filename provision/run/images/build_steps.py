@@ -48,9 +48,11 @@ class Step:
     def title(self) -> str:
         return shortened(self.name, SHOWN_NAME)
 
-    def said(self, text: str) -> None:
+    def said(self, text: str) -> list[str]:
+        """The lines that are whole now."""
         *whole, self.rest = (self.rest + text).replace("\r\n", "\n").split("\n")
         self.lines.extend(whole)
+        return whole
 
     @property
     def all_lines(self) -> list[str]:
@@ -98,7 +100,9 @@ class Steps:
         step = self.steps.get(key)
         if step is None:
             return
-        step.said(text)
+        for line in step.said(text):
+            if self._ask.heard is not None:
+                self._ask.heard(line)
         now = time.monotonic()
         lines = step.all_lines
         if now - self._shown >= EVERY_S and lines and lines[-1].strip():

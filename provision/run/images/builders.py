@@ -48,6 +48,8 @@ class BuildAsk:
     """Shown in Progress."""
     title: str
     """Of the step, likewise."""
+    heard: Callable[[str], None] | None = None
+    """Is told each whole line that a step writes, as it is; events leave most of them out."""
 
 
 class Builder(Protocol):
