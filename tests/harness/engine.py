@@ -38,6 +38,11 @@ class Engine:
         self._own = own
         self._users = users
 
+    @property
+    def ours(self) -> bool:
+        """Whether the harness started it: nobody else's images are in it."""
+        return self._own is not None
+
     def environment(self) -> dict[str, str]:
         """For programs that look for an engine themselves."""
         return {"DOCKER_HOST": self.url}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -49,6 +49,15 @@ def debian_image(engine: Engine) -> Callable[[str], str]:
     return tag
 
 
+@pytest.fixture(scope="session")
+def base_image(engine: Engine) -> str:
+    """Tag of a base for images: what debootstrap gives of this machine's distribution, "debian:bookworm"."""
+    try:
+        return Images(engine.client).base(plain_name=engine.ours)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
 @pytest.fixture
 def box(engine: Engine, debian_image: Callable[[str], str]) -> Iterator[Callable[..., Box]]:
     """box(kind="bare", network=True, **docker_options): a container without SSH, gone after the test."""
@@ -73,9 +82,11 @@ def fleets(engine: Engine, harness_run: Run) -> Iterator[Fleets]:
 
 
 def _make(fleets: Fleets, undo: ExitStack) -> Callable[..., Fleet]:
-    def make(count: int = 1, kind: str = "ssh", *, user: str = "me", uv_cache: bool = False) -> Fleet:
+    def make(
+        count: int = 1, kind: str = "ssh", *, user: str = "me", uv_cache: bool = False, volumes: Sequence[str] = ()
+    ) -> Fleet:
         try:
-            fleet = fleets.make(count, kind, user=user, uv_cache=uv_cache)
+            fleet = fleets.make(count, kind, user=user, uv_cache=uv_cache, volumes=volumes)
         except Unavailable as reason:
             pytest.skip(str(reason))
         undo.callback(fleet.close)
@@ -86,7 +97,7 @@ def _make(fleets: Fleets, undo: ExitStack) -> Callable[..., Fleet]:
 
 @pytest.fixture
 def fleet(fleets: Fleets) -> Iterator[Callable[..., Fleet]]:
-    """fleet(count, kind="ssh", user="me", uv_cache=False): fresh hosts, gone after the test."""
+    """fleet(count, kind="ssh", user="me", uv_cache=False, volumes=()): fresh hosts, gone after the test."""
     with ExitStack() as undo:
         yield _make(fleets, undo)
 

@@ -182,10 +182,12 @@ class Fleets:
         self._folder = folder
         self._made = 0
 
-    def make(self, count: int, kind: str = "ssh", *, user: str = "me", uv_cache: bool = False) -> Fleet:
+    def make(
+        self, count: int, kind: str = "ssh", *, user: str = "me", uv_cache: bool = False, volumes: Sequence[str] = ()
+    ) -> Fleet:
         """``count`` hosts of a kind in harness.images.RECIPES, all of them answering.
 
-        ``uv_cache``: ~me/.cache/uv holds what earlier hosts downloaded.
+        ``uv_cache``: ~me/.cache/uv holds what earlier hosts downloaded. ``volumes``: "/here:/there:ro".
         """
         tag = self._images.tag(kind)
         self._made += 1
@@ -193,7 +195,7 @@ class Fleets:
         with ExitStack() as undo:
             undo.callback(fleet.close)
             for number in range(1, count + 1):
-                fleet.hosts += (self._host(fleet, f"host-{number}", tag, kind, user, uv_cache),)
+                fleet.hosts += (self._host(fleet, f"host-{number}", tag, kind, user, uv_cache, volumes),)
             for host in fleet.hosts:
                 host.container.start()
             for host in fleet.hosts:
@@ -201,14 +203,17 @@ class Fleets:
             undo.pop_all()
         return fleet
 
-    def _host(self, fleet: Fleet, name: str, tag: str, kind: str, user: str, uv_cache: bool) -> Host:
+    def _host(
+        self, fleet: Fleet, name: str, tag: str, kind: str, user: str, uv_cache: bool, volumes: Sequence[str]
+    ) -> Host:
         _, private, public = fleet.make_host_key(name)
         authorized = fleet.key.with_name("id.pub").read_bytes()
         options: dict[str, Any] = dict(_INIT.get(kind, {}))
+        options["volumes"] = [*options.get("volumes", []), *volumes]
         home = lent_home(f"{self._made}-{name}", authorized) if uv_cache else None
         if home is not None:
             fleet.homes += (home,)
-            options["volumes"] = [*options.get("volumes", []), f"{home}:/home/me:rw"]
+            options["volumes"] = [*options["volumes"], f"{home}:/home/me:rw"]
         address, port = self._addresses.take(), self._addresses.port
         container = self._engine.client.containers.create(
             tag,

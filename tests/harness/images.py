@@ -86,6 +86,8 @@ class Distribution:
     mirror: str
     sources: tuple[str, ...]
     """Lines for sources.list."""
+    image: str
+    """What its makers call the image of it: "debian:bookworm", "ubuntu:24.04"."""
 
     @classmethod
     def of_this_machine(cls) -> Distribution:
@@ -98,7 +100,8 @@ class Distribution:
         if mirror is None:
             raise Unavailable(f"apt is not configured with a mirror of {codename} main (run apt-get update?)")
         sources = tuple(f"deb {uri} {suite} {component}" for uri, suite, component in rows)
-        return cls(id=release["ID"], codename=codename, mirror=mirror, sources=sources)
+        name = f"{release['ID']}:{release['VERSION_ID'] if release['ID'] == 'ubuntu' else codename}"
+        return cls(id=release["ID"], codename=codename, mirror=mirror, sources=sources, image=name)
 
 
 def _apt_sources(codename: str) -> list[tuple[str, str, str]]:
@@ -119,13 +122,27 @@ class Images:
     def tag(self, kind: str) -> str:
         """Tag of an image of this kind, which is then in the engine. Raises Unavailable where it cannot be made."""
         distribution = Distribution.of_this_machine()
-        base = _key(ROOTFS_VERSION, *distribution.sources, platform.machine(), *_trusted().values())
+        base = _rootfs_key(distribution)
         rootfs = f"provision-tests/rootfs:{base}"
         tag = f"provision-tests/{kind}:{_key(base, RECIPES[kind])}"
         if not self._has(tag):
             with locked("images"):
                 self._bring(tag, kind, rootfs, distribution)
         return tag
+
+    def base(self, *, plain_name: bool) -> str:
+        """Tag of the image that debootstrap gives. ``plain_name``: as its makers call it, "debian:bookworm", where the
+        engine has none of that name; not for somebody else's engine, which would then not pull the real one."""
+        distribution = Distribution.of_this_machine()
+        rootfs = f"provision-tests/rootfs:{_rootfs_key(distribution)}"
+        if not self._has(rootfs):
+            with locked("images"):
+                self._bring_rootfs(rootfs, distribution)
+        name = distribution.image
+        if plain_name and not self._has(name):
+            repository, _, tag = name.partition(":")
+            self._client.api.tag(rootfs, repository, tag)
+        return name if self._has(name) else rootfs
 
     def _has(self, tag: str) -> bool:
         try:
@@ -138,13 +155,17 @@ class Images:
         """From the engine, the cache, or nothing at all."""
         if self._has(tag) or self._load(tag):
             return
-        if not (self._has(rootfs) or self._load(rootfs)):
-            with tempfile.TemporaryDirectory(prefix="provision-tests-") as folder:
-                _debootstrap(Path(folder) / "root", distribution)
-                _import(self._client, Path(folder) / "root", rootfs)
-            self._save(rootfs)
+        self._bring_rootfs(rootfs, distribution)
         self._build(tag, RECIPES[kind].format(base=rootfs, install=_INSTALL, trust=" ".join(TRUST)))
         self._save(tag)
+
+    def _bring_rootfs(self, rootfs: str, distribution: Distribution) -> None:
+        if self._has(rootfs) or self._load(rootfs):
+            return
+        with tempfile.TemporaryDirectory(prefix="provision-tests-") as folder:
+            _debootstrap(Path(folder) / "root", distribution)
+            _import(self._client, Path(folder) / "root", rootfs)
+        self._save(rootfs)
 
     def _build(self, tag: str, recipe: str) -> None:
         try:
@@ -177,6 +198,10 @@ class Images:
 
 def _cached(tag: str) -> Path:
     return cache_folder() / "images" / (tag.rpartition("/")[2].replace(":", "-") + ".tar")
+
+
+def _rootfs_key(distribution: Distribution) -> str:
+    return _key(ROOTFS_VERSION, *distribution.sources, platform.machine(), *_trusted().values())
 
 
 def _key(*parts: str | bytes) -> str:
