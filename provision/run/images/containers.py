@@ -124,22 +124,22 @@ class Container:
 
     def has(self, path: str) -> bool:
         """Whether a file is there; nothing is run. Links are not followed."""
-        from provision.run.images.engine import NotFound
+        from provision.run.images.engine import NotThere
 
         try:
             chunks, _ = self._api.get_archive(self.id, path)
-        except NotFound:
+        except NotThere:
             return False
         chunks.close()
         return True
 
     def read(self, path: str) -> bytes | None:
         """A file's content; None where it is not there."""
-        from provision.run.images.engine import NotFound
+        from provision.run.images.engine import NotThere
 
         try:
             chunks, _ = self._api.get_archive(self.id, path)
-        except NotFound:
+        except NotThere:
             return None
         with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
             member = archive.next()
@@ -256,11 +256,11 @@ def packed(files: Mapping[str, bytes]) -> bytes:
 @contextmanager
 def refusals(what: str) -> Iterator[None]:
     """The engine's no as StepFailed."""
-    from provision.run.images.engine import LOST, APIError, sentence
+    from provision.run.images.engine import LOST, EngineSaysNo, sentence
 
     try:
         yield
-    except APIError as error:
+    except EngineSaysNo as error:
         raise StepFailed(what=what, why=sentence(error)) from error
     except LOST as error:
         raise StepFailed(

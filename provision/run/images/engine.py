@@ -36,6 +36,8 @@ POLL_S = 0.05
 LAST_WORDS_S = 2.0
 """How long an answer that was cancelled may take to end by itself."""
 LOST = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+EngineSaysNo, NotThere = APIError, NotFound
+"""The SDK's errors, for those who ask the engine by its client: they need not import docker."""
 
 
 class Refused(Exception):

@@ -111,7 +111,7 @@ def make_wheels(
     try:
         return _taken(engine, ask.tag, run_id, begun, cancel)
     finally:
-        engine.remove_image(ask.tag)
+        engine.remove_image(ask.tag, noprune=True)  # the stages below it are the classic builder's cache
 
 
 def sources_of(plan: ImagePlan, *, on_event: OnEvent, cancel: threading.Event) -> dict[Source, Archive | None]:

@@ -140,7 +140,8 @@ def _entry(build: Build, archive: Archive | None) -> dict[str, Any]:
     """As the playbook's module takes it. The engine's machine is not the one that was planned for: its processor need
     not have the flags. The compiler is the distribution's, which says itself what version it is."""
     compiler = replace(build.compiler, version="") if build.compiler else None
-    source = replace(build.source, location=without_credentials(build.source.location))
+    location = archive.path.name if archive else without_credentials(build.source.location)
+    source = replace(build.source, location=location)
     return {
         "build": to_data(replace(build, compiler=compiler, source=source, runs_here=False)),
         "archive": place(archive) if archive else "",
