@@ -118,12 +118,21 @@ def made(params: Dict[str, Any], secret: Dict[str, Any], home: Path, folder: Pat
         if answer.get("failed"):
             return failed(answers, params)
         for record in answer["builds"]:
+            record["compiler"] = compiler(each["build"])
             ended(layout.builds / record["key"])
             shutil.copyfile(record["wheel"], str(out / record["file"]))
             print("made %s in %.0f s" % (record["file"], record["seconds"]), flush=True)
     (out / "result.json").write_text(json.dumps(answers, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     cleared(folder)
     return 0
+
+
+def compiler(build: Dict[str, Any]) -> str:
+    """What compiled it, with the version that it says it is: it was planned without having been asked."""
+    from ansible.module_utils.provision_build_toolchain import called, version_of
+
+    planned = build["compiler"]
+    return called(planned, version_of(planned["family"], planned["path"])) if planned else ""
 
 
 def ended(build: Path, timeout_s: float = 60.0) -> None:

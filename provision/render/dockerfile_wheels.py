@@ -9,6 +9,7 @@ from typing import Literal
 from provision.errors import UsageError
 from provision.model.build import Build
 from provision.model.image import AptCompiler, Distribution, ImagePlan
+from provision.render.dockerfile import pinned
 
 Credentials = Literal["none", "context", "secret"]
 """How RUN gets them: not at all, from the context's build/credentials.json, or by `docker build --secret`."""
@@ -53,7 +54,7 @@ def wheels_dockerfile(
     # no shell text and no markup: a Dockerfile; what is not ours in it is checked or quoted first
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
     return environment.from_string(templates[TEMPLATE]).render(
-        base=pinned_base(plan),
+        base=pinned(plan),
         system=system(plan.distribution),
         made=[_described(build) for build in plan.plan.builds],
         packages=builder_packages(plan, packages),
@@ -63,12 +64,6 @@ def wheels_dockerfile(
         secret=SECRET,
         uv=UV,
     )
-
-
-def pinned_base(plan: ImagePlan) -> str:
-    """What FROM names: the base as asked, with its digest where a registry has it."""
-    base = plan.base
-    return f"{base.reference}@{base.digest}" if base.digest and "@" not in base.reference else base.reference
 
 
 def system(distribution: Distribution) -> str:

@@ -41,7 +41,7 @@ def wheels_context(
 ) -> tuple[ContextFile, ...]:
     """All but the credentials. ``answer``: whether a failed build is told in full for a program that listens."""
     params = {
-        "builds": [_entry(build, archives.get(build.source)) for build in plan.plan.builds],
+        "builds": [_entry(build, archives.get(build.source), plan.epoch) for build in plan.plan.builds],
         "uv_version": uv.version,
         "uv_environment": {name: value for name, value in uv_environment.items() if not is_secret(name, value)},
         "settings": {name: value for name, value in _settings(settings).items() if name not in SECRET_SETTINGS},
@@ -136,14 +136,17 @@ def _imported(text: str) -> Iterator[str]:
             yield node.module.removeprefix(f"{UTILS}.")
 
 
-def _entry(build: Build, archive: Archive | None) -> dict[str, Any]:
+def _entry(build: Build, archive: Archive | None, epoch: int) -> dict[str, Any]:
     """As the playbook's module takes it. The engine's machine is not the one that was planned for: its processor need
     not have the flags. The compiler is the distribution's, which says itself what version it is."""
     compiler = replace(build.compiler, version="") if build.compiler else None
     location = archive.path.name if archive else without_credentials(build.source.location)
     source = replace(build.source, location=location)
+    # what packs wheels in Python takes the files' time from it: the same build then gives the same bytes
+    environment = {**build.environment, "SOURCE_DATE_EPOCH": str(epoch)}
+    as_here = replace(build, compiler=compiler, source=source, runs_here=False, environment=environment)
     return {
-        "build": to_data(replace(build, compiler=compiler, source=source, runs_here=False)),
+        "build": to_data(as_here),
         "archive": place(archive) if archive else "",
         "archive_sha256": archive.sha256 if archive else "",
     }
