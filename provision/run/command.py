@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -183,6 +184,25 @@ def start(
         with suppress(BrokenPipeError):  # ended already: its output says why
             process.stdin.write(stdin)
             process.stdin.flush()
+    return Running(process)
+
+
+def attach(argv: Sequence[str], connection: socket.socket) -> Running:
+    """Start ``argv`` with ``connection`` as its standard input and output; stderr is dropped.
+
+    Raises StepFailed where there is no such program.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=connection,
+            stdout=connection,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise StepFailed(what=f"cannot start {argv[0]}", why=error.strerror or str(error)) from error
     return Running(process)
 
 

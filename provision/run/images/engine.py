@@ -1,7 +1,7 @@
 """The one module that imports docker: an engine that answers, and requests to it that can be ended.
 
-The SDK speaks for us over Unix sockets, TCP with TLS, and (by the ssh program) SSH. What it lacks is added here:
-further parameters of /build, and hanging up on an answer that is still being read.
+The SDK speaks for us over Unix sockets and TCP with TLS. What it lacks is added here: SSH by the ssh program, further
+parameters of /build, and hanging up on an answer that is still being read.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 import docker
 import requests
 import urllib3
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, InvalidVersion, NotFound
 from docker.tls import TLSConfig
 
 from provision.errors import HostError, Interrupted, StepFailed
 from provision.run.images.endpoints import Endpoint, find_endpoint, refused_socket
-from provision.run.images.remote import require_docker_over_ssh
+from provision.run.images.remote import Tunnel
 
 Json = Mapping[str, Any]
 
@@ -77,19 +77,16 @@ class StreamClient(docker.APIClient):
         with suppress(*LOST, AttributeError, DockerException):
             found: Any = self._get_raw_response_socket(answer)  # type: ignore[attr-defined]
             connection = getattr(found, "_sock", found)
-            if isinstance(connection, socket.socket) and connection.fileno() >= 0 and not hasattr(connection, "proc"):
-                connection.shutdown(socket.SHUT_RDWR)
-            else:
-                found.close()  # over SSH: ends the ssh program
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 class Engine:
     """An engine that answers and is new enough. ``with`` it, or ``close`` it."""
 
-    def __init__(self, client: docker.DockerClient, endpoint: Endpoint) -> None:
+    def __init__(self, client: docker.DockerClient, endpoint: Endpoint, tunnel: Tunnel | None = None) -> None:
         self.client = client
         self.url = endpoint.url
-        self._endpoint = endpoint
+        self._endpoint, self._tunnel = endpoint, tunnel
         said: Json = client.version()
         names = [str(part.get("Name", "")) for part in said.get("Components") or ()]
         self.version = str(said.get("Version", ""))
@@ -198,7 +195,7 @@ class Engine:
         """(variables to set, variables to unset) with which the docker command speaks to this engine."""
         certificates = self._endpoint.certificates
         tls = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates)} if certificates else {}
-        return {"DOCKER_HOST": self.url, **tls}, ("DOCKER_CONTEXT",)
+        return {"DOCKER_HOST": self._tunnel.url if self._tunnel else self.url, **tls}, ("DOCKER_CONTEXT",)
 
     def data_root(self) -> str:
         """The folder on the engine's machine that holds its images; empty where it does not say."""
@@ -248,7 +245,7 @@ class Engine:
             client.close()
 
     def _stream_client(self, build_parameters: Mapping[str, str]) -> StreamClient:
-        client = StreamClient(version=self.api_version, timeout=TIMEOUT_S, **_arguments(self._endpoint))
+        client = StreamClient(version=self.api_version, timeout=TIMEOUT_S, **_arguments(self._endpoint, self._tunnel))
         client.build_parameters = build_parameters
         return client
 
@@ -264,7 +261,10 @@ class Engine:
         return error
 
     def close(self) -> None:
+        """Twice does no harm."""
         self.client.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -283,13 +283,16 @@ def connect(*, environ: Mapping[str, str] = os.environ) -> Engine:
     endpoint = find_endpoint(environ)
     if endpoint.url.startswith("unix://"):
         refused_socket(endpoint)
-    if endpoint.url.startswith("ssh://"):
-        require_docker_over_ssh(endpoint.url)
+    tunnel = Tunnel(endpoint.url) if endpoint.url.startswith("ssh://") else None
     try:
         # "auto": engines refuse versions older (and newer) than they know
-        client = docker.DockerClient(version="auto", timeout=TIMEOUT_S, **_arguments(endpoint))
-        engine = Engine(client, endpoint)
+        client = docker.DockerClient(version="auto", timeout=TIMEOUT_S, **_arguments(endpoint, tunnel))
+        engine = Engine(client, endpoint, tunnel)
+    except InvalidVersion as error:
+        raise _too_old(f"the Docker engine at {endpoint.url}", str(error).partition(" by this")[0]) from error
     except (DockerException, *LOST) as error:
+        if tunnel is not None:
+            tunnel.close()
         raise HostError(
             what=f"no Docker engine answers at {endpoint.url}",
             why=f"{root_cause(error)}{endpoint.origin}",
@@ -299,9 +302,9 @@ def connect(*, environ: Mapping[str, str] = os.environ) -> Engine:
     return engine
 
 
-def _arguments(endpoint: Endpoint) -> dict[str, Any]:
-    """Of the SDK's clients. By SSH the ssh program is used, so the user's keys, agent and known_hosts are."""
-    more: dict[str, Any] = {"use_ssh_client": True} if endpoint.url.startswith("ssh://") else {}
+def _arguments(endpoint: Endpoint, tunnel: Tunnel | None) -> dict[str, Any]:
+    """Of the SDK's clients."""
+    more: dict[str, Any] = {}
     if endpoint.certificates is not None:
         files = {name: endpoint.certificates / f"{name}.pem" for name in ("ca", "cert", "key")}
         there = {name: str(path) for name, path in files.items() if path.is_file()}
@@ -310,7 +313,7 @@ def _arguments(endpoint: Endpoint) -> dict[str, Any]:
             ca_cert=there.get("ca"),
             verify=endpoint.check,
         )
-    return {"base_url": endpoint.url, **more}
+    return {"base_url": tunnel.url if tunnel else endpoint.url, **more}
 
 
 def _require_new(engine: Engine) -> None:
@@ -318,10 +321,14 @@ def _require_new(engine: Engine) -> None:
     if numbers >= OLDEST_API:
         return
     engine.close()
+    raise _too_old(engine.text, f"it speaks API {engine.api_version or 'unknown'}")
+
+
+def _too_old(engine: str, found: str) -> HostError:
     oldest = ".".join(map(str, OLDEST_API))
-    raise HostError(
-        what=f"{engine.text} is too old",
-        why=f"it speaks API {engine.api_version or 'unknown'}, and {oldest} (Docker 19.03) or newer is wanted",
+    return HostError(
+        what=f"{engine} is too old",
+        why=f"{found}, and {oldest} (Docker 19.03) or newer is wanted",
         hint="update it: Debian, Ubuntu: sudo apt install docker.io; others: https://docs.docker.com/engine/install/",
     )
 

@@ -1,29 +1,90 @@
-"""An engine behind SSH: why it cannot be reached, before the SDK's ssh would ask questions of a terminal."""
+"""An engine behind SSH: a way to it, and why there is none."""
 
 from __future__ import annotations
 
 import re
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from provision.errors import HostError, UsageError
+from provision.errors import HostError, StepFailed, UsageError
 from provision.model.host import Host
-from provision.run.command import run
-from provision.run.ssh import CONNECT_TIMEOUT_S, REFUSED, explain_ssh_failure
+from provision.run.command import Running, attach, run
+from provision.run.ssh import REFUSED, ControlDir, arguments, explain_ssh_failure
 
 TIMEOUT_S = 60.0
 QUESTION = "docker version --format '{{.Server.APIVersion}}'"
-"""The SDK runs `docker system dial-stdio` there, which says nothing where it does not work; this says why."""
+"""What is wrong there: `docker system dial-stdio` alone says nothing of it."""
+DIAL = "docker system dial-stdio"
+"""The docker command's own way over SSH: its input and output are the engine's socket, wherever that is."""
 NOT_THERE = 127
 
 
-def require_docker_over_ssh(url: str) -> None:
-    """One round trip. Raises HostError: SSH refused, an unknown or changed host key, no docker there, no engine there,
-    no right to its socket; UsageError for an address that the SDK cannot take."""
-    host = _host(url)
-    options = ("StrictHostKeyChecking=yes", "BatchMode=yes", f"ConnectTimeout={CONNECT_TIMEOUT_S}")
-    argv = ["ssh", "-T", *(part for option in options for part in ("-o", option))]
-    argv += [*(("-l", host.user) if host.user else ()), *(("-p", str(host.port)) if host.port else ())]
-    done = run([*argv, "--", host.address, QUESTION], timeout_s=TIMEOUT_S)
+class Tunnel:
+    """A Unix socket here, of ours alone, each of whose connections is `docker system dial-stdio` there.
+
+    The SDK has SSH of its own, which needs paramiko installed even where it only starts ssh, and starts it without our
+    options: here host keys are always checked, nothing is asked of a terminal, and one login serves all connections.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Raises HostError: SSH refused, an unknown or changed host key, no docker there, no engine there, no right to
+        its socket; UsageError for an address that is none."""
+        host = _host(url)
+        with ExitStack() as undo:
+            folder = undo.enter_context(ControlDir())
+            ssh = arguments(host, folder)
+            _require_docker(url, host, ssh)
+            # not beside the sockets of SSH masters, which are all closed as such
+            path = Path(folder) / "e" / "s"
+            path.parent.mkdir(mode=0o700)
+            self._server = undo.enter_context(socket.socket(socket.AF_UNIX))
+            self._server.bind(str(path))
+            self._server.listen(64)
+            self._running: set[Running] = set()
+            self._lock = threading.Lock()
+            undo.callback(self._end_all)
+            threading.Thread(target=self._serve, args=((*ssh, DIAL),), daemon=True).start()
+            self._undo = undo.pop_all()
+        self.url = f"unix://{path}"
+
+    def close(self) -> None:
+        """Twice does no harm."""
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # accept() would go on with a socket that is only closed
+        self._undo.close()
+
+    def _serve(self, argv: Sequence[str]) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            with connection, suppress(StepFailed):
+                running = attach(argv, connection)
+                with self._lock:
+                    self._running.add(running)
+                threading.Thread(target=self._reap, args=(running,), daemon=True).start()
+
+    def _reap(self, running: Running) -> None:
+        running.wait()
+        with self._lock:
+            self._running.discard(running)
+
+    def _end_all(self) -> None:
+        with self._lock:
+            left = list(self._running)
+        for running in left:
+            with running:
+                running.kill()
+
+
+def _require_docker(url: str, host: Host, ssh: Sequence[str]) -> None:
+    """One round trip, which logs in."""
+    done = run([*ssh, QUESTION], timeout_s=TIMEOUT_S)
     if done.ok:
         return
     if done.status == NOT_THERE and done.stderr.startswith("ssh:"):
@@ -32,9 +93,8 @@ def require_docker_over_ssh(url: str) -> None:
         )
     if done.status == REFUSED:
         failure = explain_ssh_failure(host, done.stderr)
-        raise HostError(
-            what=f"the engine at {url} cannot be reached: {failure.what}", why=failure.why, hint=failure.hint
-        )
+        what = f"the engine at {url} cannot be reached: {failure.what}"
+        raise HostError(what=what, why=failure.why, hint=failure.hint)
     raise _refusal(url, host, done.status, done.stderr.strip())
 
 
