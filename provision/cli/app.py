@@ -14,6 +14,7 @@ from provision.cli import (
     console,
     detect_command,
     env_command,
+    image_command,
     plan_command,
     up_command,
     verify_command,
@@ -43,7 +44,16 @@ def root(
     """Turn a bare Linux box into a deep-learning box that has been proved to work."""
 
 
-for module in (detect_command, plan_command, up_command, verify_command, bench_command, cache_command, env_command):
+for module in (
+    detect_command,
+    plan_command,
+    up_command,
+    verify_command,
+    image_command,
+    bench_command,
+    cache_command,
+    env_command,
+):
     module.register(app)
 
 

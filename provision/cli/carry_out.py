@@ -120,13 +120,13 @@ def targets_of(planned: Sequence[Planned]) -> tuple[Target, ...]:
     )
 
 
-def confirm(question: str, yes: bool) -> None:
+def confirm(question: str, yes: bool, what: str = "this would change the host") -> None:
     """Ask, unless told not to. Without a terminal a question would hang, so that is wrong usage."""
     if yes:
         return
     if not console.interactive():
         raise UsageError(
-            what="this would change the host, and nobody can be asked",
+            what=f"{what}, and nobody can be asked",
             why="there is no terminal and --yes was not given",
             hint="add --yes, or --dry-run to see the plan only",
         )

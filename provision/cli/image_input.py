@@ -223,3 +223,29 @@ def check_output(output: Path | None, **given: object) -> None:
             why="--output writes a Dockerfile and its context, and builds nothing",
             hint="leave one of them out",
         )
+
+
+def check_one_output(output: Path | None, cpus: Sequence[str]) -> None:
+    """Raises UsageError where one Dockerfile would have to be several images."""
+    if output is not None and len(cpus) > 1:
+        raise UsageError(
+            what=f"--output writes one Dockerfile, and {len(cpus)} images were asked for",
+            why=f"one for each of {', '.join(cpus)}",
+            hint="name one CPU, and call it once for each file",
+        )
+
+
+def check_sweep(hosts: bool, per_level: bool, cpu: str | None) -> None:
+    """Raises UsageError where hosts and options about them, or about the CPU, do not go together."""
+    if per_level and not hosts:
+        raise UsageError(
+            what="--per-level is about hosts, and none was named",
+            why="it builds the fewest images of which each host can run one",
+            hint="-i hosts.yml --per-level; for levels by name: --cpu x86-64-v2,x86-64-v3",
+        )
+    if hosts and cpu is not None:
+        raise UsageError(
+            what=f"--cpu {cpu} and hosts contradict each other",
+            why="with hosts the image is for what all of them have",
+            hint="leave one of them out; --per-level gives each level of the hosts an image of its own",
+        )

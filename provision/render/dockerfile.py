@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from provision.errors import UsageError
 from provision.model.image import ImagePlan
@@ -80,14 +80,16 @@ def _final(plan: ImagePlan, templates: Mapping[str, str], *, start: str, verdict
     )
 
 
-def whole_dockerfile(plan: ImagePlan, templates: Mapping[str, str], *, mounts: bool) -> str:
-    """All stages in one: what `--output` writes, to be built by hand."""
+def whole_dockerfile(
+    plan: ImagePlan, templates: Mapping[str, str], *, mounts: bool, packages: Sequence[str] = ()
+) -> str:
+    """All stages in one: what `--output` writes, to be built by hand. ``packages``: see ``wheels_dockerfile``."""
     built = bool(plan.plan.builds)
     text = ""
     if built:
         from provision.render.dockerfile_wheels import wheels_dockerfile
 
-        text = wheels_dockerfile(plan, templates, mounts=mounts).rstrip() + "\n\n"
+        text = wheels_dockerfile(plan, templates, mounts=mounts, packages=packages).rstrip() + "\n\n"
     text += _environment(plan, templates, mounts=mounts, built=built)
     return text + _final(plan, templates, start="environment", verdict=None, whole=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from provision.model.report import CheckOutcome, Environment, Report, Smoke
+from provision.model.report import CheckOutcome, Environment, Failure, Report, Smoke
 from provision.render.comparison import build_lines, comparison_lines, configured_lines
 
 MARK = {"pass": "ok  ", "fail": "FAIL", "skip": "skip"}
@@ -24,13 +24,13 @@ def report_text(report: Report) -> str:
     for configured in report.configured:
         lines += [*configured_lines(configured), ""]
     if report.checks:
-        lines += [*_checks(report.checks), ""]
+        lines += [*check_lines(report.checks), ""]
     if report.smoke:
         lines += [smoke_line(report.smoke), ""]
     for comparison in report.comparisons:
         lines += [*comparison_lines(comparison), ""]
     for failure in report.failures:
-        lines += [f"error: {failure.what}", *_indented(failure.why), *_hint(failure.hint), ""]
+        lines += [*failure_lines(failure), ""]
     lines += _verdict(report)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -49,7 +49,8 @@ def change_text(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _checks(checks: Sequence[CheckOutcome]) -> list[str]:
+def check_lines(checks: Sequence[CheckOutcome]) -> list[str]:
+    """A line for each, with cause and remedy of those that failed."""
     width = max(len(check.id) for check in checks)
     lines = []
     for check in checks:
@@ -57,6 +58,11 @@ def _checks(checks: Sequence[CheckOutcome]) -> list[str]:
         if check.status == "fail":
             lines += ["        " + line for line in (*check.why.splitlines(), *_hint(check.hint, indent=""))]
     return lines
+
+
+def failure_lines(failure: Failure) -> list[str]:
+    """Its three parts."""
+    return [f"error: {failure.what}", *_indented(failure.why), *_hint(failure.hint)]
 
 
 def smoke_line(smoke: Smoke) -> str:
