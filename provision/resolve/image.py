@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provision.errors import NoStackFits, UsageError
@@ -66,25 +66,21 @@ def image_plans(
     _check_labels(ask.labels)
     distribution = supported_base(base.facts, distributions)
     tags = tags_for(ask.tag, ask.cpus) if ask.tag is not None else ("",) * len(ask.cpus)
-    asked = replace(ask, request=_request(ask))
-    found = (_image_plan(asked, cpu, tag, base, distribution, catalog) for cpu, tag in zip(ask.cpus, tags, strict=True))
+    asked, table = replace(ask, request=_request(ask)), without_toolkits(catalog)
+    found = (_image_plan(asked, cpu, tag, base, distribution, table) for cpu, tag in zip(ask.cpus, tags, strict=True))
     return with_instead(tuple(found))
 
 
 def with_instead(plans: Sequence[ImagePlan]) -> tuple[ImagePlan, ...]:
     """``plans`` that know which of the others a CPU may take that lacks one of their flags, most demanding first."""
-    ordered = sorted(plans, key=lambda each: (-len(each.flags), each.tag))
-    return tuple(
-        replace(
-            plan,
-            instead=tuple(
-                (each.tag, each.flags)
-                for each in ordered
-                if each.tag and each.tag != plan.tag and not set(plan.flags) <= set(each.flags)
-            ),
-        )
-        for plan in plans
-    )
+    return tuple(replace(plan, instead=tuple(_instead(plan, plans))) for plan in plans)
+
+
+def _instead(plan: ImagePlan, plans: Sequence[ImagePlan]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Those for the same device come before the others."""
+    for each in sorted(plans, key=lambda other: (other.device != plan.device, -len(other.flags), other.tag)):
+        if each.tag and each.tag != plan.tag and not set(plan.flags) <= set(each.flags):
+            yield each.tag, each.flags
 
 
 def environment_key(plan: ImagePlan) -> str:
@@ -176,6 +172,7 @@ def _planned(
 
     facts = machine(request)
     plan = plan_for(facts, request, catalog)
+    _refuse_toolkits(plan)
     if request.device != "cuda" or request.compute_capabilities:
         return plan, facts
     if plan.builds:
@@ -189,6 +186,26 @@ def _planned(
         return plan, facts
     facts = machine(replace(request, compute_capabilities=wider))
     return plan_for(facts, request, catalog), facts
+
+
+def without_toolkits(catalog: Catalog) -> Catalog:
+    """``catalog`` less the CUDA wheels that need a toolkit of the system: an image holds what its packages bring."""
+    releases = tuple(
+        replace(row, builds=tuple(build for build in row.builds if build.device == "cpu" or build.bundles_cuda))
+        for row in catalog.releases
+    )
+    return replace(catalog, releases=releases)
+
+
+def _refuse_toolkits(plan: Plan) -> None:
+    """A build from source may need one too, and says so by its steps."""
+    needed = [step.title for step in plan.steps if step.id in ("cuda_toolkit", "cudnn")]
+    if needed:
+        raise NoStackFits(
+            what="this build from source needs a CUDA toolkit, which no base of an image has",
+            why=f"on a host the plan would {needed[0][:1].lower()}{needed[0][1:]}",
+            hint="take its wheel (--origin wheel), or a release that brings its own CUDA into the build",
+        )
 
 
 def _for_resolver(request: Request, cpu: str, flags: frozenset[str]) -> Request:

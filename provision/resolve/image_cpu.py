@@ -33,14 +33,26 @@ def image_flags(cpu: str, request: Request, catalog: Catalog, fleet: Sequence[Fa
         return frozenset(flags) | EVERYWHERE
     if cpu == "generic":
         return with_implied(wheel_flags(request, catalog), catalog)
-    found = target(cpu, (), catalog).flags or frozenset()
-    if not LEVEL.fullmatch(cpu) and not found & usable(catalog):
+    wanted = target(cpu, (), catalog)
+    found = wanted.flags or frozenset()
+    if not found <= usable(catalog) | EVERYWHERE if wanted.listed else _machine(cpu) not in (None, ARCH):
         raise UsageError(
             what=f"--cpu {cpu} is no x86-64 CPU",
-            why="images are built for x86-64, and none of its features is one of that machine",
+            why="images are built for x86-64, and "
+            + ("not all of these are flags of one" if wanted.listed else f"it is one of {_machine(cpu)}"),
             hint="--cpu x86-64-v3, or generic for every CPU that the wheels run on",
         )
     return with_implied(found, catalog)
+
+
+def _machine(cpu: str) -> str | None:
+    """The machine that archspec's microarchitecture ``cpu`` is one of; None where it is no such name."""
+    if LEVEL.fullmatch(cpu):
+        return None
+    import archspec.cpu  # 25 ms, paid only where a name is given
+
+    found = archspec.cpu.TARGETS.get(cpu)
+    return None if found is None else str(found.family.name)
 
 
 def _of_fleet(fleet: Sequence[Facts], catalog: Catalog) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from provision.errors import UsageError
+from provision.errors import NoStackFits, UsageError
 from provision.model.catalog import Catalog
 from provision.model.facts import Facts, Gpu
 from provision.model.image import Base, Distribution, ImagePlan
+from provision.model.plan import Reason
 from provision.model.request import Request
 from provision.model.versions import ComputeCapability, Dotted
 from provision.resolve.candidates import has_cuda
@@ -82,22 +83,49 @@ def fleet_plans(
     plans: list[ImagePlan] = []
     for part, tag in zip(parts, tags, strict=True):
         hosts = tuple(by_name[host] for host in part.hosts)
-        asked = replace(
-            ask,
-            cpus=(part.cpu,),
-            tag=tag,
-            fleet=hosts,
-            request=replace(ask.request, device=part.device, compute_capabilities=part.capabilities),
-            driver_version=(ask.driver_version or _oldest_driver(hosts)) if part.device == "cuda" else None,
-        )
-        plans += image_plans(asked, base, catalog, distributions)
+        request = replace(ask.request, device=part.device, compute_capabilities=part.capabilities)
+        asked = replace(ask, cpus=(part.cpu,), tag=tag, fleet=hosts, request=request)
+        plans += _for_drivers(asked, part, base, catalog, distributions)
     return with_instead(plans)
 
 
+def _for_drivers(
+    ask: ImageAsk, part: SweepPart, base: Base, catalog: Catalog, distributions: Sequence[Distribution]
+) -> tuple[ImagePlan, ...]:
+    """For the oldest driver that works on one of the hosts; where nothing runs on it, for the newest one, and with a
+    reason that says which hosts have to get another."""
+    if part.device == "cpu":
+        return image_plans(replace(ask, driver_version=None), base, catalog, distributions)
+    oldest = _oldest_driver(ask.fleet)
+    if ask.driver_version is not None or oldest is None:
+        return image_plans(ask, base, catalog, distributions)
+    try:
+        return image_plans(replace(ask, driver_version=oldest), base, catalog, distributions)
+    except NoStackFits:
+        return tuple(_with_upgrades(plan, ask.fleet) for plan in image_plans(ask, base, catalog, distributions))
+
+
+def _with_upgrades(plan: ImagePlan, hosts: Sequence[Facts]) -> ImagePlan:
+    needed = [each.driver.minimum for each in plan.plan.stack if each.driver is not None and each.driver.minimum]
+    if not needed:
+        return plan
+    minimum = max(needed, key=Dotted)
+    old = [
+        f"{each.host} ({each.driver.version})"
+        for each in hosts
+        if _working(each) and Dotted(each.driver.version or "0") < Dotted(minimum)
+    ]
+    text = f"to be run on {_names(old)}, it needs another driver there: {minimum} or newer"
+    reason = Reason(rule="driver.hosts", text=text)
+    return replace(plan, plan=replace(plan.plan, reasons=(*plan.plan.reasons, reason))) if old else plan
+
+
+def _working(facts: Facts) -> bool:
+    return facts.driver.state == "working" and facts.driver.version is not None
+
+
 def _oldest_driver(facts: Sequence[Facts]) -> str | None:
-    """Of those that work: what the image has to run on."""
-    found = [each.driver.version for each in facts if each.driver.state == "working" and each.driver.version]
-    return min(found, key=Dotted, default=None)
+    return min((each.driver.version or "" for each in facts if _working(each)), key=Dotted, default=None)
 
 
 def part_tags(tag: str, parts: Sequence[SweepPart]) -> tuple[str, ...]:

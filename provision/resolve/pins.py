@@ -25,6 +25,8 @@ def pins(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog)
 def _holds(pin: Pin, candidate: Candidate, facts: Facts, request: Request) -> bool:
     if pin.frameworks and candidate.framework not in pin.frameworks:
         return False
+    if candidate.source and _parsed(pin.requirement)[0] == candidate.framework:
+        return False  # the pin is about the wheel, and this is compiled for the CPU at hand
     if pin.cuda_major is not None and cuda_major(candidate) != pin.cuda_major:
         return False
     if pin.below_level is not None and not (facts.cpu.level and facts.cpu.level < pin.below_level):

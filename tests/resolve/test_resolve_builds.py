@@ -396,6 +396,12 @@ def test_numpy_against_mkl() -> None:
     assert "mkl" not in made.stock.stack[0].requirements
 
 
+def test_numpy_that_is_compiled_here_needs_no_older_one() -> None:
+    """The pin for old CPUs is about NumPy's wheels: beside "numpy==2.4.6" nothing could be installed."""
+    assert plan(box(GCC12, flags=V1), "numpy==2.4").stack[0].requirements == ("numpy==2.4.6",)
+    assert "numpy<2.4" in plan(box(GCC12, flags=V1), "pytorch", origin="wheel").stack[0].requirements
+
+
 def test_numpy_of_the_old_build_has_no_recipe() -> None:
     with pytest.raises(NoStackFits) as caught:
         plan(box(GCC12), "numpy==1.25")
