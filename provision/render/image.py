@@ -21,10 +21,28 @@ def plans_text(plans: Sequence[ImagePlan], shared: Sequence[Sequence[str]], note
     blocks = [_plan(plan) for plan in plans]
     if len(plans) > 1:
         blocks.append(["shared", *(line for tags in shared for line in _wrapped(_sharing(tags), "  "))])
-    reasons = dict.fromkeys(reason.text for plan in plans for reason in plan.plan.reasons if reason.rule != CHANGE)
-    blocks.append(["why", *(line for text in reasons for line in _wrapped(f"- {text}", "  ", "  "))] if reasons else [])
+    blocks += _why(plans)
     blocks.append([line for note in notes for line in _wrapped(note, "")])
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def _why(plans: Sequence[ImagePlan]) -> list[list[str]]:
+    """Reasons of all images first, then those of some, by which they are."""
+    by_reason: dict[str, list[str]] = {}
+    for plan in plans:
+        for text in dict.fromkeys(reason.text for reason in plan.plan.reasons if reason.rule != CHANGE):
+            by_reason.setdefault(text, []).append(plan.tag)
+    by_tags: dict[tuple[str, ...], list[str]] = {tuple(plan.tag for plan in plans): []}
+    for text, tags in by_reason.items():
+        by_tags.setdefault(tuple(tags), []).append(text)
+    return [
+        [
+            "why" if len(tags) == len(plans) else f"why {', '.join(tags)}",
+            *(line for text in texts for line in _wrapped(f"- {text}", "  ", "  ")),
+        ]
+        for tags, texts in by_tags.items()
+        if texts
+    ]
 
 
 def _plan(plan: ImagePlan) -> list[str]:
@@ -52,9 +70,8 @@ def _plan(plan: ImagePlan) -> list[str]:
 def _flags(plan: ImagePlan) -> str:
     if not plan.flags:
         return "it starts on any x86-64 CPU"
-    number = len(plan.flags)
-    shown = f" ({', '.join(plan.flags)})" if number <= 6 else ""
-    return f"it starts only where {number} CPU flag{'' if number == 1 else 's'} {'is' if number == 1 else 'are'}{shown}"
+    what = plan.flags[0] if len(plan.flags) == 1 else f"one of {len(plan.flags)} flags"
+    return f"a CPU that lacks {what} is refused with a sentence"
 
 
 def _base(reference: str, digest: str | None) -> str:
@@ -98,7 +115,7 @@ def _outcome(image: ImageOutcome, images: Sequence[ImageOutcome], as_of: str | N
         "size": size_text(image.size_bytes) + ", unpacked" if image.size_bytes is not None else "",
         "layers": _layers(image, images) if image.id is not None else "",
         "pushed": image.pushed or "",
-        "bill": image.sbom or "",
+        "SBOM": image.sbom or "",
         "hosts": ", ".join(image.hosts),
     }
     lines += [line for title, text in rows.items() if text for line in _row(title, text)]
@@ -230,6 +247,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _row(title: str, text: str) -> list[str]:
+    if " " not in text:  # a digest that is longer than the line stays beside its title
+        return [f"  {title:<14}{text}"]
     return _wrapped(f"{title:<14}{text}", "  ", " " * 14)
 
 
