@@ -184,7 +184,10 @@ def explained(
     known = diagnose(f"{log}\n{message}", image_failures())
     status = STATUS.search(message)
     ending = f"exit status {status[1]}" if status else message.strip()
-    parts = [*lines, ending, *(f"known cause: {each.cause}" for each in known)]
+    shown = [*lines]
+    # standard output and error arrive in any order: the line that tells may not be among the last
+    shown += [each.line for each in known if each.line not in message and not any(each.line in line for line in shown)]
+    parts = [*shown, ending, *(f"known cause: {each.cause}" for each in known)]
     if any(each.id == FULL for each in known):
         parts.append(room(engine))
     return StepFailed(

@@ -235,6 +235,8 @@ class Engine:
                 if line is None:
                     return
                 if isinstance(line, BaseException):
+                    if cancel.is_set():  # what is sent ends then, too
+                        raise _interrupted() from line
                     raise self._explained(line) from line
                 yield line
         finally:
@@ -252,6 +254,8 @@ class Engine:
     def _explained(self, error: BaseException) -> BaseException:
         if isinstance(error, APIError):
             return Refused(error.status_code, sentence(error))
+        if isinstance(error, DockerException):  # before anything was sent: a credential helper that fails
+            return Refused(None, str(error))
         if isinstance(error, LOST):
             return StepFailed(
                 what=f"{self.text} stopped answering",
@@ -373,9 +377,13 @@ def _read(
         lines.put(error)
 
 
+def _interrupted() -> Interrupted:
+    return Interrupted(what="interrupted", why="the engine was told to stop")
+
+
 def _next(lines: Queue[Json | BaseException | None], cancel: threading.Event) -> Json | BaseException | None:
     while True:
         if cancel.is_set():
-            raise Interrupted(what="interrupted", why="the engine was told to stop")
+            raise _interrupted()
         with suppress(Empty):
             return lines.get(timeout=POLL_S)
