@@ -48,7 +48,8 @@ def test_compilers_are_newest_first_and_lie_where_their_packages_put_them() -> N
             assert versions
         for each in row.compilers:
             major = each.version.split(".")[0]
-            assert each.path == f"/usr/bin/{each.family}-{major}"
+            folder = "/usr/bin/gcc-{}" if each.family == "gcc" else "/usr/lib/llvm-{}/bin/clang"
+            assert each.path == folder.format(major)
             assert f"{each.family}-{major}" in each.packages
             assert each.family == "clang" or f"g++-{major}" in each.packages
 
