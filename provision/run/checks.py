@@ -14,7 +14,7 @@ from typing import Any
 from provision import assets
 from provision.errors import Explanation, UsageError
 from provision.model.build import Build
-from provision.model.plan import Plan, Stack
+from provision.model.plan import Plan
 
 MEMORY_MIB = {"numpy": 512}
 MEMORY_DEFAULT_MIB = 1024
@@ -46,44 +46,74 @@ GATE = "cpu_flags"
 """What lacks an instruction that a framework was compiled for must not run it: it would die of SIGILL."""
 
 
-def check_commands(plan: Plan, cpu_flags: Mapping[str, Sequence[str]], *, mnist: bool) -> tuple[Check, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A framework as it is expected to be."""
+
+    framework: str
+    version: str
+    """Empty for any."""
+    device: str
+
+
+def check_commands(
+    plan: Plan, cpu_flags: Mapping[str, Sequence[str]], *, mnist: bool, quick_ops: bool = False
+) -> tuple[Check, ...]:
     """The checks of a plan's environment, cheap ones first.
 
     ``cpu_flags``: by framework, what its wheel was compiled for. ``mnist``: whether the real files are brought along.
+    ``quick_ops``: the framework's own quick tests too, of what may have been slimmed too much.
     """
-    need = sorted({flag for stack in plan.stack for flag in cpu_flags.get(stack.framework, ())})
-    memory = max((MEMORY_MIB.get(stack.framework, MEMORY_DEFAULT_MIB) for stack in plan.stack), default=0)
+    asked = [Asked(framework=stack.framework, version=stack.version, device=stack.device) for stack in plan.stack]
+    return commands_for(asked, cpu_flags, builds=plan.builds, mnist=mnist, quick_ops=quick_ops)
+
+
+def commands_for(
+    asked: Sequence[Asked],
+    cpu_flags: Mapping[str, Sequence[str]],
+    *,
+    builds: Sequence[Build] = (),
+    mnist: bool,
+    quick_ops: bool = False,
+    train: bool = True,
+) -> tuple[Check, ...]:
+    """The checks of frameworks that nobody planned: those that were found in an image. ``train``: MNIST too."""
+    need = sorted({flag for each in asked for flag in cpu_flags.get(each.framework, ())})
+    memory = max((MEMORY_MIB.get(each.framework, MEMORY_DEFAULT_MIB) for each in asked), default=0)
     checks = [Check(id=GATE, argv=("cpu_flags.py", "--need", ",".join(need)))] if need else []
     gate = GATE if need else ""
     checks.append(
         Check(id="memory_disk", argv=("memory_disk.py", "--memory-mib", str(memory), "--disk-mib", str(DISK_MIB)))
     )
-    for stack in plan.stack:
-        checks += _of_framework(stack, gate)
-    linked = [build.blas for build in plan.builds if build.blas is not None]
+    for each in asked:
+        checks += _of_framework(each, gate, quick_ops)
+    linked = [build.blas for build in builds if build.blas is not None]
     checks.append(Check(id="blas", argv=("blas.py", *(("--expect", linked[0]) if linked else ())), needs=gate))
-    checks += [_audit(build) for build in plan.builds]
-    for stack in plan.stack:
+    checks += [_audit(build) for build in builds]
+    for each in asked if train else ():
         # without files of the user's: the box's cache, a mirror, or generated digits that are called so
         data = ("--data", DATA) if mnist else ("--download",)
-        checks.append(_about(stack, "mnist", "--device", stack.device, *data, timeout_s=MNIST_TIMEOUT_S, needs=gate))
+        checks.append(_about(each, "mnist", "--device", each.device, *data, timeout_s=MNIST_TIMEOUT_S, needs=gate))
     return tuple(checks)
 
 
-def _of_framework(stack: Stack, gate: str) -> list[Check]:
+def _of_framework(asked: Asked, gate: str, quick_ops: bool) -> list[Check]:
+    version = ("--version", asked.version) if asked.version else ()
     found = [
-        _about(stack, "framework_import", "--version", stack.version, needs=gate),
-        _about(stack, "isa_baseline", needs=gate),
-        _about(stack, "device_visible", "--device", stack.device, needs=gate),
+        _about(asked, "framework_import", *version, needs=gate),
+        _about(asked, "isa_baseline", needs=gate),
+        _about(asked, "device_visible", "--device", asked.device, needs=gate),
     ]
-    if stack.device == "cuda":
-        found.append(_about(stack, "native_kernels", "--device", "cuda", needs=gate))
+    if asked.device == "cuda":
+        found.append(_about(asked, "native_kernels", "--device", "cuda", needs=gate))
+    if quick_ops:
+        found.append(_about(asked, "quick_ops", "--device", asked.device, needs=gate))
     return found
 
 
-def _about(stack: Stack, name: str, *arguments: str, timeout_s: int = 600, needs: str = "") -> Check:
-    argv = (f"{name}.py", "--framework", stack.framework, *arguments)
-    return Check(id=f"{name}:{stack.framework}", argv=argv, timeout_s=timeout_s, needs=needs)
+def _about(asked: Asked, name: str, *arguments: str, timeout_s: int = 600, needs: str = "") -> Check:
+    argv = (f"{name}.py", "--framework", asked.framework, *arguments)
+    return Check(id=f"{name}:{asked.framework}", argv=argv, timeout_s=timeout_s, needs=needs)
 
 
 def _audit(build: Build) -> Check:
@@ -93,7 +123,7 @@ def _audit(build: Build) -> Check:
     return Check(id=f"isa_audit:{build.framework}", argv=argv, timeout_s=AUDIT_TIMEOUT_S)
 
 
-PARTS = {"mnist.py": "mnist_*.py", "isa_audit.py": "isa_[!b]*.py"}
+PARTS = {"mnist.py": "mnist_*.py", "isa_audit.py": "isa_[!b]*.py", "quick_ops.py": "quick_ops_*.py"}
 """Scripts with modules of their own beside them."""
 
 

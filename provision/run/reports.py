@@ -80,7 +80,7 @@ def _report(
         changed=sum(step.status == "changed" for step in steps),
         steps=tuple(steps),
         checks=tuple(checks),
-        smoke=_smoke(checks),
+        smoke=smoke_of(checks),
         failures=tuple(failures),
     )
 
@@ -103,7 +103,7 @@ def _checks(data: Mapping[str, Any]) -> tuple[CheckOutcome, ...]:
     )
 
 
-def _smoke(checks: Sequence[CheckOutcome]) -> Smoke | None:
+def smoke_of(checks: Sequence[CheckOutcome]) -> Smoke | None:
     """The first framework's smoke test, where it got as far as a measurement."""
     for check in checks:
         if check.id.startswith("mnist:") and check.data and check.data.keys() >= set(SMOKE):

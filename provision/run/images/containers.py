@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ OUT = f"{WORK}/out"
 """What runs in the container may write here."""
 NOBODY = "65534:65534"
 PIDS = 4096
+HOME = "/tmp"  # noqa: S108 (in the container, a file system of its own)
 TMP_SIZE = "4g"
 SHM_SIZE = "512m"
 """PyTorch's loader hands tensors over through /dev/shm; 64 MB, the default, is too little for its workers."""
@@ -77,7 +79,7 @@ class Container:
             host = self._api.create_host_config(
                 network_mode="none",
                 read_only=True,
-                tmpfs={"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={TMP_SIZE}"},
+                tmpfs={HOME: f"rw,exec,nosuid,nodev,mode=1777,size={TMP_SIZE}"},
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges"],
                 pids_limit=PIDS,
@@ -90,10 +92,10 @@ class Container:
                 list(self._command) if self._command is not None else ["/provision-look"],
                 entrypoint=list(self._entrypoint) if self._entrypoint is not None else None,
                 user=self.user,
-                environment={"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "1"},
+                environment={"HOME": HOME, "PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "1"},
                 labels={RUN: self._run_id},
                 name=f"provision-{self._run_id}-{next_number()}",
-                working_dir="/tmp",
+                working_dir=HOME,
                 volumes=[WORK],
                 healthcheck={"test": ["NONE"]},
                 host_config=host,
@@ -222,6 +224,11 @@ def run_once(
             hint="its entry point may start something else: docker inspect --format '{{.Config.Entrypoint}}' " + image,
         )
     return status, said
+
+
+def inside_script() -> bytes:
+    """The text of inside.py, which goes into the container."""
+    return Path(__file__).with_name("inside.py").read_bytes()
 
 
 def engine_config(engine: Engine, image: str) -> Mapping[str, Any]:

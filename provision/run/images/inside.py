@@ -5,10 +5,13 @@
 # ///
 """Runs in a container, by the image's own Python, which may be old: waits, says what is there, runs one check.
 
-    python inside.py wait SECONDS              the container's first process: it waits, and buries orphans
-    python inside.py look                      one JSON line: this Python, and which frameworks it has
-    python inside.py run OUT TIMEOUT_S ARGV…   run a program, write what became of it to the file OUT as JSON
+python inside.py wait SECONDS              the container's first process: it waits, and buries orphans
+python inside.py look                      one JSON line: this Python, and which frameworks it has
+python inside.py run OUT TIMEOUT_S ARGV…   run a program, write what became of it to the file OUT as JSON
 """
+
+# Images may have a Python as old as 3.6: it must be able to say so.
+# ruff: noqa: UP, SIM105, PTH, T201
 
 import json
 import os
@@ -17,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import IO, Any, Dict, List
 
 # A framework -> the distributions that bring it, the module that is imported.
 FRAMEWORKS = (
@@ -30,7 +34,7 @@ KEEP = 200000
 """Characters of a check's output that are kept, from its end."""
 
 
-def wait(seconds):
+def wait(seconds: float) -> int:
     """Children that nobody waits for must not stay as zombies: this is process 1."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -40,14 +44,19 @@ def wait(seconds):
     return 0
 
 
-def look():
-    found = {"python": sys.version.split()[0], "executable": sys.executable, "frameworks": {}, "cuda": ""}
+def look() -> Dict[str, Any]:
+    found: Dict[str, Any] = {
+        "python": sys.version.split()[0],
+        "executable": sys.executable,
+        "frameworks": {},
+        "cuda": "",
+    }
     if sys.version_info < (3, 9):
         return found
     import importlib.metadata
     import importlib.util
 
-    versions = {}
+    versions: Dict[str, str] = {}
     for each in importlib.metadata.distributions():
         name = each.metadata["Name"]
         if name:
@@ -60,7 +69,7 @@ def look():
     return found
 
 
-def cuda(versions):
+def cuda(versions: Dict[str, str]) -> str:
     """What shows that it was made for NVIDIA GPUs; empty where nothing does."""
     for name in sorted(versions):
         if name.startswith(("nvidia-cuda-runtime", "nvidia-cudnn", "jax-cuda")):
@@ -70,7 +79,7 @@ def cuda(versions):
     return "CUDA %s" % os.environ["CUDA_VERSION"] if os.environ.get("CUDA_VERSION") else ""
 
 
-def run(out, timeout_s, argv):
+def run(out: str, timeout_s: float, argv: List[str]) -> int:
     """Into files, not pipes: what a check leaves running must not keep us waiting."""
     begun, status = time.monotonic(), None
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
@@ -96,13 +105,13 @@ def run(out, timeout_s, argv):
     return 0
 
 
-def tail(file):
+def tail(file: IO[bytes]) -> str:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - KEEP))
     return file.read().decode("utf-8", "replace")
 
 
-def main():
+def main() -> int:
     action = sys.argv[1]
     if action == "wait":
         return wait(float(sys.argv[2]))
