@@ -16,8 +16,11 @@ UNTIL = {
 }
 
 
-def report_text(report: Report) -> str:
-    """Builds, checks, the smoke test, comparisons, failures with cause and remedy, the verdict, and how to go on."""
+def report_text(report: Report, verdict: Sequence[str] | None = None) -> str:
+    """Builds, checks, the smoke test, comparisons, failures with cause and remedy, the verdict, and how to go on.
+
+    ``verdict``: its lines, where they are not those of an environment on a host.
+    """
     lines = [report.host, ""]
     for build in report.builds:
         lines += [*build_lines(build), ""]
@@ -31,8 +34,24 @@ def report_text(report: Report) -> str:
         lines += [*comparison_lines(comparison), ""]
     for failure in report.failures:
         lines += [*failure_lines(failure), ""]
-    lines += _verdict(report)
+    lines += _verdict(report) if verdict is None else verdict
     return "\n".join(lines).rstrip() + "\n"
+
+
+def image_report_text(report: Report) -> str:
+    """The report of an image: nothing was changed, and nothing is activated."""
+    skipped = {check.id: check for check in report.checks if check.status == "skip"}
+    if not report.ok:
+        verdict = ["verdict: NOT proved"]
+    elif "gpu" in skipped:
+        gpu = skipped["gpu"]
+        verdict = ["verdict: what runs on a CPU works; NOT proved on a GPU", *_indented(gpu.why), *_hint(gpu.hint)]
+    elif any(check.id.startswith("mnist:") and check.status == "pass" for check in report.checks):
+        verdict = ["verdict: proved to work"]
+    else:
+        left = "; ".join(f"{check.id}: {check.what}" for check in skipped.values())
+        verdict = ["verdict: NOT proved by training, though no check failed", *_indented(left)]
+    return report_text(report, verdict)
 
 
 def change_text(report: Report) -> str:

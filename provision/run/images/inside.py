@@ -11,7 +11,7 @@ python inside.py run OUT TIMEOUT_S ARGV…   run a program, write what became of
 """
 
 # Images may have a Python as old as 3.6: it must be able to say so.
-# ruff: noqa: UP, SIM105, PTH, T201
+# ruff: noqa: UP006, UP031, UP035, UP036, SIM105, PTH105, PTH123, T201
 
 import json
 import os

@@ -272,7 +272,7 @@ class _Verification:
 def outcome(check: Check, ended: Ended) -> CheckOutcome:
     """What a check's end means: its own answer, or that it crashed, hung or was killed."""
     answer = _last_json(ended.stdout)
-    if ended.status in STATUSES and answer is not None:
+    if ended.status is not None and ended.status in STATUSES and answer is not None:
         what, why, hint = (str(answer.get(name) or "") for name in ("what", "why", "hint"))
         data = answer.get("data")
         return CheckOutcome(id=check.id, status=STATUSES[ended.status], what=what, why=why, hint=hint, data=data)
