@@ -134,7 +134,7 @@ def _image_plan(
     flags = image_flags(cpu, ask.request, catalog, ask.fleet)
     try:
         plan, facts = _planned(ask, cpu, flags, base, distribution, catalog)
-        if cpu == "generic" and not any(needed_flags(plan, catalog).values()):
+        if cpu == "generic" and not asked_for(_compiled_in(plan, catalog), catalog):
             # what the flags were for was not taken, so that nothing has to ask for them
             plan, facts = _planned(
                 ask, cpu, image_flags("x86-64-v1", ask.request, catalog), base, distribution, catalog
@@ -143,8 +143,7 @@ def _image_plan(
         raise not_for_image(error, cpu=cpu, base=base) from None
     driver = facts.driver.version
     plan = for_image(plan, cpu=cpu, tag=tag, base=base, distribution=distribution, request=ask.request, driver=driver)
-    compiled = {flag for flags in needed_flags(plan, catalog).values() for flag in flags}
-    asked = asked_for({*facts.cpu.flags, *compiled}, catalog)
+    asked = asked_for({*facts.cpu.flags, *_compiled_in(plan, catalog)}, catalog)
     made = ImagePlan(
         tag=tag,
         cpu=cpu,
@@ -158,6 +157,10 @@ def _image_plan(
         epoch=ask.epoch if ask.epoch is not None else base.created,
     )
     return replace(made, labels=labels_of(made, ask.labels))
+
+
+def _compiled_in(plan: Plan, catalog: Catalog) -> set[str]:
+    return {flag for flags in needed_flags(plan, catalog).values() for flag in flags}
 
 
 def _planned(

@@ -64,6 +64,19 @@ def test_generic_from_source_is_the_baseline() -> None:
     made = plan("tensorflow", origin="source")
     assert (made.flags, made.plan.stack[0].copts) == ((), ())
     assert set(made.plan.builds[0].allow) <= set(BASELINE["x86_64"])
+    settings = plan("numpy==2.4", origin="source").plan.builds[0].config_settings
+    assert "setup-args=-Dcpu-baseline=min" in settings, "and NumPy picks newer instructions at run time"
+
+
+def test_generic_asks_for_nothing_where_the_wheel_that_needed_it_does_not_fit() -> None:
+    made = plan("tensorflow==2.21", on=base(glibc="2.5"))
+    assert (made.plan.stack[0].origin, made.flags, made.level) == ("source", (), "x86-64-v1")
+
+
+def test_a_flag_that_was_asked_for_by_name_is_not_left_out_of_a_build() -> None:
+    error = refused("pytorch", origin="source", cpus=("avx512_fp16",), compiler="gcc-11")
+    assert isinstance(error, NoStackFits)
+    assert any("GCC 11.3.0 is too old for avx512_fp16" in each.what for each in error.details)
 
 
 def test_a_level_from_source_is_compiled_for_it() -> None:
@@ -233,6 +246,27 @@ def test_cuda_without_any_is_for_those_of_the_wheel_that_the_driver_drives() -> 
     assert "7.0" not in made.plan.stack[0].compute_capabilities, "no driver of today drives Volta"
     older = plan("pytorch", device="cuda", driver_version="535.183.01")
     assert "7.0" in older.plan.stack[0].compute_capabilities
+    tensorflow = plan("tensorflow", device="cuda").plan.stack[0]
+    assert tensorflow.compute_capabilities == ("8.0", "8.9"), "its sm_60 and sm_70 are for cards that 595 leaves alone"
+    jax = plan("jax", device="cuda").plan.stack[0]
+    assert "11.0" not in jax.compute_capabilities, "that is a board with an Arm processor"
+
+
+def test_the_driver_that_is_planned_for_is_of_a_production_branch() -> None:
+    newest = catalog().branches[-1]
+    tables = replace(
+        catalog(),
+        branches=(
+            *catalog().branches,
+            replace(newest, branch="999", newest_seen="999.1", supported=True, kind="lts", newest_architecture=None),
+        ),
+    )
+    on = base()
+    asked = ask("pytorch", device="cuda").request
+    facts = image_facts(on, supported_base(on.facts, distributions()), "generic", asked, tables)
+    assert facts.driver.version is not None
+    assert facts.driver.version.startswith("595.")
+    assert facts.driver.state == "working"
 
 
 def test_the_least_driver_is_in_the_label_and_in_the_reasons() -> None:
