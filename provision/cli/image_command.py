@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from provision.cli import console
+from provision.cli import console, image_verify
 from provision.cli.options import (
     BUILD,
     HOSTS,
@@ -253,3 +253,6 @@ def list_images(as_json: Json = False) -> None:
         console.answer_json(list(found))
     else:
         console.answer(list_text(found, time.time()))
+
+
+image_verify.register(commands)

@@ -56,6 +56,7 @@ def provision(environment: dict[str, str]) -> Callable[..., subprocess.Completed
         (["detect", "me@127.0.0.1:1"], 4, "refused"),
         (["up", "--device", "cpu"], 2, "this would change the host, and nobody can be asked"),
         (["verify"], 2, "there is no environment called default"),
+        (["image", "build"], 2, "the image has no name"),
         (["up", "--device", "cpu", "--yes", "-K"], 2, "the sudo password cannot be asked for"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

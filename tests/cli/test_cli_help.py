@@ -42,13 +42,13 @@ def test_each_command_speaks_json(words):
     assert any("--json" in parameter.opts for parameter in command.params)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["detect", "--json"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["image", "--help"], ["detect", "--json"]])
 def test_neither_help_nor_detect_imports_what_it_does_not_need(arguments):
     program = (
         f"import sys; sys.argv = ['provision', *{arguments!r}]\n"
         "from provision.__main__ import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'docker', 'ansible_runner', 'ansible', 'requests', 'pydantic'}\n"
+        "heavy = {'docker', 'ansible_runner', 'ansible', 'requests', 'pydantic', 'jinja2', 'cyclonedx'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
