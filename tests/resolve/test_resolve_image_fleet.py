@@ -115,6 +115,13 @@ def test_each_level_and_device_has_its_own() -> None:
     assert part_tags("me/torch:{level}-x", found)[1] == "me/torch:v3-cuda-x"
 
 
+def test_a_driver_that_was_named_is_for_the_images_with_cuda() -> None:
+    plans = planned([*GPUS, OLD], "pytorch", per_level=True, driver_version="590.48.01")
+    said = {each.tag: [text for text in (r.text for r in each.plan.reasons) if "590.48.01" in text] for each in plans}
+    assert sorted(said) == ["me/tf:v2", "me/tf:v3-cuda", "me/tf:v4-cuda"]
+    assert [tag for tag, texts in sorted(said.items()) if texts] == ["me/tf:v3-cuda", "me/tf:v4-cuda"]
+
+
 def test_hosts_with_avx_alone_need_no_build_from_source() -> None:
     found = parts([NEW, OLD, named("plain", flags=V2)], per_level=True)
     assert [(part.cpu, part.hosts) for part in found] == [
