@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from provision.errors import UsageError
 from provision.model.image import ImagePlan
 from provision.model.labels import VERDICT, frameworks_of
+from provision.render.dockerfile_wheels import NOT_PINNED, NOTHING_PINNED, wheels_dockerfile
 
 ENVIRONMENT = "environment.Dockerfile.j2"
 FINAL = "final.Dockerfile.j2"
@@ -36,11 +37,13 @@ def environment_dockerfile(
 
     ``mounts``: the builder has ``RUN --mount``. Raises UsageError for a value that a Dockerfile cannot hold.
     """
-    return _environment(plan, templates, mounts=mounts, built=False)
+    return _environment(plan, templates, mounts=mounts, built=())
 
 
-def _environment(plan: ImagePlan, templates: Mapping[str, str], *, mounts: bool, built: bool) -> str:
-    packages = plan.distribution.runtime_packages
+def _environment(plan: ImagePlan, templates: Mapping[str, str], *, mounts: bool, built: tuple[str, ...]) -> str:
+    from provision.render.dockerfile_wheels import runtime_packages
+
+    packages = (*plan.distribution.runtime_packages, *runtime_packages(plan))
     if brings_python(plan):
         packages = tuple(each for each in packages if not each.startswith("python3"))
     return _filled(

@@ -21,6 +21,10 @@ UV = "/opt/provision-build/uv"
 
 HEADER_PACKAGES = {"Python.h": "python3-dev", "cblas.h": "libopenblas-dev", "lapacke.h": "liblapacke-dev"}
 """Which of Debian's and Ubuntu's packages has a header that a build needs."""
+RUNTIME_PACKAGES = {"cblas.h": "libopenblas0", "lapacke.h": "liblapacke"}
+"""Which package has the library of such a header: wheels that are made here link the distribution's, and carry none."""
+RUNTIME_ALWAYS = ("libgomp1", "libstdc++6")
+"""What C++ that this distribution's compilers made is linked with. Not every base has it."""
 ALWAYS = ("binutils", "git", "python3", "python3-dev", "python3-venv")
 """Further packages of every build: the recipe itself runs on Python, and recipes call git."""
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9-]+)?(?:=[A-Za-z0-9.+:~-]+)?")
@@ -79,6 +83,13 @@ def builder_packages(plan: ImagePlan, further: Sequence[str] = ()) -> tuple[str,
         found.update(tool.package for tool in build.needs.tools)
         found.update(HEADER_PACKAGES[header] for header in build.needs.headers if header in HEADER_PACKAGES)
     return tuple(sorted(found))
+
+
+def runtime_packages(plan: ImagePlan) -> tuple[str, ...]:
+    """What the image itself needs of the distribution for the wheels that are made for it; nothing without any."""
+    headers = [header for build in plan.plan.builds for header in build.needs.headers]
+    always = RUNTIME_ALWAYS if plan.plan.builds else ()
+    return tuple(sorted({*always, *(RUNTIME_PACKAGES[header] for header in headers if header in RUNTIME_PACKAGES)}))
 
 
 def checked_package(name: str) -> str:

@@ -105,13 +105,18 @@ def make_wheels(
         heard=heard.line,
     )
     try:
-        builder.build(ask, on_event=on_event, cancel=cancel)
+        builder.build(ask, on_event=_without_answer(on_event), cancel=cancel)
     except StepFailed as error:
         raise _explained(plan.plan, error, heard) from error
     try:
         return _taken(engine, ask.tag, run_id, begun, cancel)
     finally:
         engine.remove_image(ask.tag, noprune=True)  # the stages below it are the classic builder's cache
+
+
+def _without_answer(on_event: OnEvent) -> OnEvent:
+    """What is meant for a program is not shown to people."""
+    return lambda event: None if "provision-answer:" in event.text else on_event(event)
 
 
 def sources_of(plan: ImagePlan, *, on_event: OnEvent, cancel: threading.Event) -> dict[Source, Archive | None]:

@@ -69,9 +69,7 @@ def credentials(settings: BuildSettings, uv_environment: Mapping[str, str]) -> C
     variables = {name: value for name, value in uv_environment.items() if is_secret(name, value)}
     if not (settings.remote_cache_password or variables):
         return None
-    return ContextFile(
-        name=CREDENTIALS, content=_json({"settings": secret, "uv_environment": variables}), mode=0o600
-    )
+    return ContextFile(name=CREDENTIALS, content=_json({"settings": secret, "uv_environment": variables}), mode=0o600)
 
 
 def refuse_credentials(found: ContextFile | None) -> None:
