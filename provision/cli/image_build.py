@@ -124,8 +124,10 @@ def _show(wanted: Wanted, swept: Swept) -> None:
     text = plans_text(swept.plans, list(shared.values()), _notes(wanted, swept.plans))
     if swept.hosts:
         text += "\n" + sweep_text(_takes(swept))
-    story = console.story if wanted.as_json or not wanted.dry_run else console.answer
-    story(text)
+    if wanted.dry_run and not wanted.as_json:
+        console.answer(text + "\n")
+    else:
+        console.story(text)
 
 
 def _takes(swept: Swept) -> tuple[tuple[str, str, str], ...]:

@@ -198,6 +198,7 @@ def build(
 
     image_input.check_tag(tag, output)
     image_input.check_output(output, push=push, sbom=sbom)
+    image_input.check_sbom(sbom)
     image_input.check_sweep(bool(hosts or inventory), per_level, cpu)
     checked_reference(base)
     cpus = image_input.cpu_list("generic" if cpu is None else cpu, catalog())

@@ -249,3 +249,15 @@ def check_sweep(hosts: bool, per_level: bool, cpu: str | None) -> None:
             why="with hosts the image is for what all of them have",
             hint="leave one of them out; --per-level gives each level of the hosts an image of its own",
         )
+
+
+def check_sbom(path: Path | None) -> None:
+    """Raises UsageError where the bill could not be written: an hour later would be too late to say so."""
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise UsageError(
+            what=f"--sbom {path} cannot be written",
+            why="it is a folder" if path.is_dir() else f"{path.absolute().parent} is no folder that you may write to",
+            hint="--sbom names a file: --sbom sbom.json",
+        )

@@ -124,3 +124,40 @@ def test_a_sweep_says_which_host_takes_which_tag(image: Run, engine: Engine, bas
     assert "which host takes which image\n\n  localhost  lab/torch" in done.stdout
     document = json.loads(image(*words, "--dry-run", "--json", engine=engine.url).stdout)
     assert [each["hosts"] for each in document["images"]] == [["localhost"]]
+
+
+def test_a_sweep_needs_every_host(image: Run) -> None:
+    done = image("build", "me@127.0.0.1:1", "-f", "numpy", "--tag", "lab/np", "--dry-run")
+    assert done.returncode == 4
+    assert "an image for the fleet needs every host, and me@127.0.0.1:1 cannot be read" in done.stderr
+    assert "hint: leave it out with --limit" in done.stderr
+
+
+NASTY = "a \"b\" 'c' $(touch /pwned) `id` $HOME \\ #"
+
+
+@pytest.mark.docker
+@pytest.mark.network
+def test_what_output_writes_is_built_by_hand_and_data_stays_data(
+    image: Run, engine: Engine, base_image: str, tmp_path: Path
+) -> None:
+    (tmp_path / NASTY.replace("/", "_")).write_text("mine\n")
+    tag = f"provision-test-output:{os.urandom(4).hex()}"
+    target = f"/work/{NASTY.replace('/', '_')}"
+    done = image(
+        "build", "-f", "numpy==2.4.6", "--python", "3.11", "--base", base_image, "--builder", "classic", "--tag", tag,
+        "--output", "by hand", "--label", f"motd={NASTY}", "--copy", f"{NASTY.replace('/', '_')}:{target}",
+        engine=engine.url,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"docker build -f 'by hand' -t {tag} 'by hand.context'" in done.stdout
+    try:
+        engine.client.images.build(
+            path=f"{tmp_path}/by hand.context", dockerfile=f"{tmp_path}/by hand", tag=tag, rm=True
+        )
+        assert engine.client.images.get(tag).labels["motd"] == NASTY
+        program = f"import numpy, os; print(numpy.__version__, open({target!r}).read(), os.path.exists('/pwned'))"
+        said = engine.client.containers.run(tag, ["python3", "-c", program], remove=True, network_disabled=True)
+        assert said.decode() == "2.4.6 mine\n False\n"
+    finally:
+        engine.client.images.remove(tag, force=True)

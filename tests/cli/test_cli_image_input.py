@@ -152,3 +152,11 @@ def test_a_cache_is_a_reference_or_words_of_buildx():
         "type=registry,ref=me/tf",
     )
     assert "is not an image reference" in refusal(image_input.cache_places, "--cache-from", ["me tf"]).what
+
+
+def test_a_bill_that_cannot_be_written_is_said_before_anything_is_built(tmp_path):
+    error = refusal(image_input.check_sbom, tmp_path / "none" / "sbom.json")
+    assert error.what == f"--sbom {tmp_path}/none/sbom.json cannot be written"
+    assert error.why == f"{tmp_path}/none is no folder that you may write to"
+    assert refusal(image_input.check_sbom, tmp_path).why == "it is a folder"
+    image_input.check_sbom(tmp_path / "sbom.json")
