@@ -32,7 +32,7 @@ LEFT_OUT = (
 )  # fmt: skip
 """Of the standard library: tests, the editor, the installer, the 2-to-3 converter, the manual."""
 BUILDERS = frozenset(
-    "PATH HOME HOSTNAME PWD OLDPWD SHLVL _ TERM DEBIAN_FRONTEND EPOCH PYTHON PYTHON_PREFERENCE MINIMAL FRAMEWORKS "
+    "PATH HOME HOSTNAME PWD OLDPWD SHLVL _ TERM DEBIAN_FRONTEND EPOCH PYTHON PYTHON_PREFERENCE MINIMAL "
     "LC_ALL PYTHONHASHSEED SOURCE_DATE_EPOCH".split()
 )
 """Variables of this stage alone. All else comes from the base image's own ENV."""

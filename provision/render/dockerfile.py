@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from provision.errors import UsageError
 from provision.model.image import ImagePlan
 from provision.model.labels import VERDICT, frameworks_of
-from provision.render.dockerfile_wheels import NOT_PINNED, NOTHING_PINNED, wheels_dockerfile
 
 ENVIRONMENT = "environment.Dockerfile.j2"
 FINAL = "final.Dockerfile.j2"
@@ -87,14 +86,16 @@ def whole_dockerfile(
     plan: ImagePlan, templates: Mapping[str, str], *, mounts: bool, packages: Sequence[str] = ()
 ) -> str:
     """All stages in one: what `--output` writes, to be built by hand. ``packages``: see ``wheels_dockerfile``."""
-    built = bool(plan.plan.builds)
-    text = ""
-    if built:
-        from provision.render.dockerfile_wheels import wheels_dockerfile
+    # it takes what it shares with the other stages from here
+    from provision.render.dockerfile_wheels import NOT_PINNED, NOTHING_PINNED, wheels_dockerfile
 
+    text = ""
+    built: tuple[str, ...] = ()
+    if plan.plan.builds:
+        built = NOT_PINNED if plan.plan.lock else NOTHING_PINNED
         text = wheels_dockerfile(plan, templates, mounts=mounts, packages=packages).rstrip() + "\n\n"
     text += _environment(plan, templates, mounts=mounts, built=built)
-    return text + _final(plan, templates, start="environment", verdict=None, whole=True)
+    return text + "\n" + _final(plan, templates, start="environment", verdict=None, whole=True)
 
 
 def pinned(plan: ImagePlan) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from worlds.hosts import V3, host
+
 from provision.catalog.images import distributions
 from provision.catalog.load import catalog
 from provision.model.facts import Os
 from provision.model.image import Base, Copied, ImagePlan
 from provision.resolve.image import ImageAsk, image_plans
 from provision.resolve.request import parse_request
-from worlds.hosts import V3, host
 
 EPOCH = 1_700_000_000
 BOOKWORM = "debian:bookworm"

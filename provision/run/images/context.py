@@ -54,6 +54,7 @@ def environment_context(
         "plan.json": json.dumps(to_data(plan.plan), indent=2, ensure_ascii=False) + "\n",
         "environment": "".join(f"{name}={value}\n" for name, value in variables(plan).items()),
         "settings": settings(plan, uv_environment),
+        "requirements.txt": "".join(f"{line}\n" for line in requirements(plan)),
         "slim.json": json.dumps([_rule(rule) for rule in rules(plan)], indent=2) + "\n",
     }
     found = [ContextFile(name="environment/uv", content=uv, mode=0o755, mtime=plan.epoch)]
@@ -76,9 +77,14 @@ def settings(plan: ImagePlan, uv_environment: Mapping[str, str]) -> str:
         "PYTHON": plan.plan.stack[0].python,
         "PYTHON_PREFERENCE": "only-managed" if brings_python(plan) else "only-system",
         "MINIMAL": "1" if plan.minimal else "",
-        "FRAMEWORKS": " ".join(stack.framework for stack in plan.plan.stack),
     }
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def requirements(plan: ImagePlan) -> tuple[str, ...]:
+    """What is asked for, for an environment that has no lock."""
+    lines = [line for stack in plan.plan.stack for line in stack.requirements]
+    return tuple(dict.fromkeys([*lines, *plan.plan.request.requirements]))
 
 
 def rules(plan: ImagePlan) -> tuple[SlimRule, ...]:
