@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from provision.catalog.images import distributions
 from provision.catalog.load import catalog
+from provision.errors import ProvisionError
 from provision.model.facts import Os
 from provision.model.image import Base, ImagePlan
+from provision.model.plan import Plan
 from provision.resolve.image import ImageAsk, image_plans
 from provision.resolve.request import parse_request
 from worlds.hosts import V4, host
@@ -44,3 +48,14 @@ def plans(*frameworks: str, on: Base | None = None, **asked: Any) -> tuple[Image
 def plan(*frameworks: str, **asked: Any) -> ImagePlan:
     (only,) = plans(*frameworks, **asked)
     return only
+
+
+def reason(made: Plan, rule: str) -> str:
+    """The text of the first reason of ``rule``; "" where there is none."""
+    return next((each.text for each in made.reasons if each.rule == rule), "")
+
+
+def refused(*frameworks: str, **asked: Any) -> ProvisionError:
+    with pytest.raises(ProvisionError) as caught:
+        plans(*frameworks, **asked)
+    return caught.value
