@@ -102,7 +102,7 @@ def _probed(engine: Engine, reference: str, run_id: str, cancel: threading.Event
         )
         try:
             engine.start(container)
-            stdout = engine.output(container, cancel=cancel, timeout_s=PROBE_TIMEOUT_S)
+            stdout, stderr = engine.output(container, cancel=cancel, timeout_s=PROBE_TIMEOUT_S)
         finally:
             engine.remove_container(container)
     except Refused as error:
@@ -110,8 +110,11 @@ def _probed(engine: Engine, reference: str, run_id: str, cancel: threading.Event
     try:
         return host_facts(readings_of(stdout, boundary, host=reference), chips(), host=reference)
     except HostError as error:
-        raise StepFailed(
-            what=f"the base {reference} cannot be looked at", why=error.why, hint=f"docker run --rm {reference} true"
+        raise explained(
+            engine,
+            what=f"the base {reference} cannot be looked at",
+            message=stderr.strip() or error.why,
+            hint=f"`docker run --rm {reference} true` has to work",
         ) from error
 
 

@@ -160,8 +160,8 @@ class Engine:
         with _refusals():
             self.client.api.start(container)
 
-    def output(self, container: str, *, cancel: threading.Event, timeout_s: float) -> str:
-        """What it printed on its standard output, once it has ended. Raises Interrupted, StepFailed, Refused."""
+    def output(self, container: str, *, cancel: threading.Event, timeout_s: float) -> tuple[str, str]:
+        """Its standard output and error, once it has ended. Raises Interrupted, StepFailed, Refused."""
         api = self.client.api
         deadline = time.monotonic() + timeout_s
         with _refusals():
@@ -170,8 +170,8 @@ class Engine:
                     raise Interrupted(what="interrupted", why="a container was still running; it is removed")
                 if time.monotonic() > deadline:
                     raise StepFailed(what="a container did not end", why=f"it still ran after {timeout_s:g} s")
-            said: bytes = api.logs(container, stdout=True, stderr=False)
-        return said.decode("utf-8", "replace")
+            said: list[bytes] = [api.logs(container, stdout=not errors, stderr=errors) for errors in (False, True)]
+        return said[0].decode("utf-8", "replace"), said[1].decode("utf-8", "replace")
 
     def has_container(self, container: str) -> bool:
         try:
