@@ -8,8 +8,7 @@ from typing import Literal
 
 from provision.errors import UsageError
 from provision.model.build import Build
-from provision.model.image import AptCompiler, Distribution, ImagePlan
-from provision.render.dockerfile import pinned
+from provision.model.image import AptCompiler, Base, Distribution, ImagePlan
 
 Credentials = Literal["none", "context", "secret"]
 """How RUN gets them: not at all, from the context's build/credentials.json, or by `docker build --secret`."""
@@ -58,7 +57,7 @@ def wheels_dockerfile(
     # no shell text and no markup: a Dockerfile; what is not ours in it is checked or quoted first
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
     return environment.from_string(templates[TEMPLATE]).render(
-        base=pinned(plan),
+        base=pinned(plan.base),
         system=system(plan.distribution),
         made=[_described(build) for build in plan.plan.builds],
         packages=builder_packages(plan, packages),
@@ -68,6 +67,11 @@ def wheels_dockerfile(
         secret=SECRET,
         uv=UV,
     )
+
+
+def pinned(base: Base) -> str:
+    """What FROM names: the base as asked, by digest where a registry has it."""
+    return f"{base.reference}@{base.digest}" if base.digest and "@" not in base.reference else base.reference
 
 
 def system(distribution: Distribution) -> str:
