@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from docker.errors import ImageNotFound
 from harness.engine import Engine
 from worlds.images import plans
 
@@ -160,4 +162,5 @@ def test_what_output_writes_is_built_by_hand_and_data_stays_data(
         said = engine.client.containers.run(tag, ["python3", "-c", program], remove=True, network_disabled=True)
         assert said.decode() == "2.4.6 mine\n False\n"
     finally:
-        engine.client.images.remove(tag, force=True)
+        with suppress(ImageNotFound):
+            engine.client.images.remove(tag, force=True)
