@@ -13,8 +13,11 @@ import base64
 import json
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -121,10 +124,33 @@ def made(params: Dict[str, Any], secret: Dict[str, Any], home: Path, folder: Pat
             record["compiler"] = compiler(each["build"])
             ended(layout.builds / record["key"])
             shutil.copyfile(record["wheel"], str(out / record["file"]))
+            record["audit"] = audited(home / "checks" / "isa_audit.py", out / record["file"], each.get("audit") or [])
+            if record["audit"]["status"] == "fail":
+                answers[-1] = {"failed": True, "kind": "audit", **record["audit"]}
+                return failed(answers, params)
             print("made %s in %.0f s" % (record["file"], record["seconds"]), flush=True)
     (out / "result.json").write_text(json.dumps(answers, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     cleared(folder)
     return 0
+
+
+def audited(script: Path, wheel: Path, arguments: List[str]) -> Dict[str, Any]:
+    """Whether the wheel holds the instructions that were asked for, and no others: looked at here, where objdump is and
+    the symbols still are. {"status": "pass" | "fail" | "skip", "what", "why", "hint"}."""
+    print("looking for the instructions in %s" % wheel.name, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(str(wheel)) as files:
+            files.extractall(folder)
+        argv = [sys.executable, str(script), *arguments, "--path", folder]
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    try:
+        found = json.loads(done.stdout.decode("utf-8").strip().splitlines()[-1])
+        told = {name: str(found.get(name) or "") for name in ("status", "what", "why", "hint")}
+    except (ValueError, IndexError, AttributeError):
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["status %d" % done.returncode]
+        told = {"status": "skip", "what": "the audit of instructions gave no answer", "why": said[0], "hint": ""}
+    print("%(status)s: %(what)s" % told, flush=True)
+    return told
 
 
 def compiler(build: Dict[str, Any]) -> str:

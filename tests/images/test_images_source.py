@@ -6,6 +6,7 @@ import base64
 import importlib.util
 import json
 import re
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ from harness.trees import tensorflow_tree
 from source_plans import BAZEL_PACKAGES, VERSION, debian, source_plan
 
 from provision import assets
-from provision.errors import StepFailed, UsageError
+from provision.errors import StepFailed, UsageError, VerificationFailed
 from provision.model.image import ImagePlan
 from provision.render.dockerfile import environment_dockerfile
 from provision.render.dockerfile_wheels import builder_packages, runtime_packages, wheels_dockerfile
@@ -159,6 +160,8 @@ def test_the_build_is_for_another_machine_with_the_compiler_that_is_there(tensor
     # the engine's CPU need not have the flags, and a point release of the distribution brings a newer GCC 12
     assert build["runs_here"] is False
     assert (build["compiler"]["path"], build["compiler"]["version"]) == ("/usr/bin/gcc-12", "")
+    allowed = ",".join(tensorflow.plan.builds[0].allow)
+    assert entry["audit"] == ["--framework", "tensorflow", "--expect", "", "--allow", allowed]
     assert entry["archive"] == "sources/abababababababab/tensorflow-0123.tar.gz"
     assert str(tree) not in json.dumps(params(tensorflow)), "another folder would build anew"
     assert build["environment"]["SOURCE_DATE_EPOCH"] == str(tensorflow.epoch)
@@ -279,6 +282,27 @@ def test_a_failed_build_has_its_known_cause_and_its_log_lies_here(
     (log,) = re.findall(r"the whole log: (\S+)", found.why)
     assert Path(log).read_text(encoding="utf-8") == "compiling\n"
     assert Path(log).is_relative_to(tmp_path)
+
+
+def test_a_wheel_with_other_instructions_is_none_that_was_verified(tensorflow: ImagePlan) -> None:
+    told = {"status": "fail", "what": "tensorflow lacks instructions", "why": "sse4_2: none", "hint": "look at --copt"}
+    heard = Heard()
+    text = base64.b64encode(json.dumps([{"failed": True, "kind": "audit", **told}]).encode()).decode()
+    heard.line(f"provision-answer:1/1:{text}")
+    found = _explained(tensorflow.plan, StepFailed(what="the step failed"), heard)
+    assert isinstance(found, VerificationFailed)
+    assert (found.what, found.why, found.hint) == ("tensorflow lacks instructions", "sse4_2: none", "look at --copt")
+
+
+def test_the_audit_looks_at_what_is_in_the_wheel(script: ModuleType, tmp_path: Path) -> None:
+    checks = assets.folder("checks")
+    wheel = tmp_path / "it-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as made:
+        made.writestr("it.py", "")
+    told = script.audited(checks / "isa_audit.py", wheel, ["--framework", "numpy", "--expect", "", "--allow", "avx2"])
+    assert told["status"] == "skip" and told["what"] == "numpy has no shared libraries"
+    odd = script.audited(tmp_path / "nowhere.py", wheel, [])
+    assert odd["status"] == "skip" and "No such file or directory" in odd["why"]
 
 
 def test_where_the_recipe_said_nothing_the_builders_failure_stays(tensorflow: ImagePlan) -> None:

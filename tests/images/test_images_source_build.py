@@ -114,6 +114,7 @@ def test_a_wheel_is_made_once_and_another_layer_takes_from_the_disk_cache(make: 
     (outcome,), (file,), (wheel,) = first.outcomes, first.files, first.wheels
     assert outcome.built and outcome.compile_actions is not None and outcome.compile_actions >= COMPILES
     assert outcome.compiler.startswith("GCC 12.") and outcome.compiler.endswith("(/usr/bin/gcc-12)")
+    assert [(check.id, check.status) for check in first.checks] == [("isa_audit:tensorflow", "pass")]
     assert zipfile.ZipFile(file).testzip() is None
     assert (wheel.distribution, wheel.version, wheel.requires) == ("tensorflow", VERSION, ("numpy",))
     assert any("/ 67] " in event.text for event in told), "how far Bazel is"

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from provision.catalog.failures import build_failures
 from provision.detect.build_failures import failure_from
-from provision.errors import Interrupted, StepFailed
+from provision.errors import Interrupted, ProvisionError, StepFailed, VerificationFailed
 from provision.model.build import Build, Source
 from provision.model.image import ImagePlan
 from provision.model.labels import RUN
 from provision.model.plan import Plan
-from provision.model.report import BuildOutcome, Progress
+from provision.model.report import BuildOutcome, CheckOutcome, Progress
 from provision.render.dockerfile_wheels import Credentials, wheels_dockerfile
 from provision.run.build_settings import BuildSettings
 from provision.run.built import BuiltWheel, build_outcomes, built_wheels
@@ -63,6 +63,8 @@ class MadeWheels:
     files: tuple[Path, ...]
     """The wheels themselves, on this machine."""
     outcomes: tuple[BuildOutcome, ...]
+    checks: tuple[CheckOutcome, ...] = ()
+    """isa_audit of each: done in the stage, where objdump is. In an image it could not tell."""
 
 
 def make_wheels(
@@ -80,7 +82,8 @@ def make_wheels(
     """Make the wheels of ``plan.plan.builds``; one that the builder's cache has is not made again.
 
     ``packages``: further ones of the distribution for the builder stage. Raises UsageError for credentials that the
-    builder would put into a layer, StepFailed with the known cause where a build fails, Interrupted.
+    builder would put into a layer, StepFailed with the known cause where a build fails, VerificationFailed where the
+    wheel holds other instructions than were asked for, Interrupted.
     """
     environment = target_environment(plan.plan, os.environ, local=False)
     secret = context.credentials(settings, environment)
@@ -194,7 +197,20 @@ def _taken(engine: Engine, tag: str, run_id: str, begun: datetime, cancel: threa
     finally:
         engine.client.api.remove_container(container, v=True, force=True)
     shown = [_record(record, file, begun) for record, file in zip(records, files, strict=True)]
-    return MadeWheels(wheels=built_wheels(shown), files=files, outcomes=build_outcomes(shown))
+    return MadeWheels(
+        wheels=built_wheels(shown), files=files, outcomes=build_outcomes(shown), checks=tuple(map(_check, records))
+    )
+
+
+def _check(record: Mapping[str, Any]) -> CheckOutcome:
+    found = record["audit"]
+    return CheckOutcome(
+        id=f"isa_audit:{record['framework']}",
+        status=found["status"],
+        what=str(found["what"]),
+        why=str(found["why"]),
+        hint=str(found["hint"]),
+    )
 
 
 def _record(record: Mapping[str, Any], file: Path, begun: datetime) -> dict[str, Any]:
@@ -319,12 +335,14 @@ class Heard:
         return []
 
 
-def _explained(plan: Plan, error: StepFailed, heard: Heard) -> StepFailed:
+def _explained(plan: Plan, error: StepFailed, heard: Heard) -> ProvisionError:
     """The failure as a build on a box has it; the builder's own where the recipe did not come to say anything."""
     answers = heard.answers()
     if not answers or not answers[-1].get("failed"):
         return error
     answer, build = answers[-1], plan.builds[len(answers) - 1]
+    if answer.get("kind") == "audit":
+        return VerificationFailed(what=str(answer["what"]), why=str(answer["why"]), hint=str(answer["hint"]))
     log = _log(heard)
     failure = failure_from(
         {**answer, "log": str(log) if log else ""},

@@ -52,6 +52,10 @@ def wheels_context(
     found = [
         ContextFile(name=f"{FOLDER}/uv", content=uv.path, mode=0o755),
         *recipe(),
+        *(
+            ContextFile(name=f"{FOLDER}/checks/{file.name}", content=file.read_bytes())
+            for file in sorted(assets.folder("checks").glob("isa_[!b]*.py"))
+        ),
         ContextFile(name=f"{FOLDER}/build_wheel.py", content=script),
         ContextFile(name=f"{FOLDER}/params.json", content=_json(params)),
     ]
@@ -145,6 +149,14 @@ def _entry(build: Build, archive: Archive | None, epoch: int) -> dict[str, Any]:
     as_here = replace(build, compiler=compiler, source=source, runs_here=False, environment=environment)
     return {
         "build": to_data(as_here),
+        "audit": [
+            "--framework",
+            build.framework,
+            "--expect",
+            ",".join(build.expect),
+            "--allow",
+            ",".join(build.allow),
+        ],
         "archive": place(archive) if archive else "",
         "archive_sha256": archive.sha256 if archive else "",
     }
