@@ -39,7 +39,7 @@ def image(mine: Engine, base_image: str) -> Iterator[Callable[..., str]]:
     """image(dockerfile lines, files): its tag. Gone after the module."""
     made: list[str] = []
 
-    def build(lines: str = "", base: str = base_image, **files: bytes) -> str:
+    def build(lines: str = "", base: str = base_image, network: str = "none", **files: bytes) -> str:
         tag = f"provision-tests-verify:{TEST_RUN}-{len(made)}"
         context = io.BytesIO()
         with tarfile.open(fileobj=context, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -48,7 +48,9 @@ def image(mine: Engine, base_image: str) -> Iterator[Callable[..., str]]:
                 entry.size, entry.mode = len(content), 0o755
                 archive.addfile(entry, io.BytesIO(content))
         context.seek(0)
-        mine.client.images.build(fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True)
+        mine.client.images.build(
+            fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, network_mode=network
+        )
         made.append(tag)
         return tag
 
@@ -59,7 +61,7 @@ def image(mine: Engine, base_image: str) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture(scope="module")
 def numpy_image(image: Callable[..., str]) -> str:
-    return image(WITH_NUMPY)
+    return image(WITH_NUMPY, network="bridge")
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_ctrl_c_in_the_middle_leaves_no_container_and_no_volume(
 def test_a_python_without_a_framework_says_what_was_looked_for(
     verify: Callable[..., Report], image: Callable[..., str]
 ) -> None:
-    tag = image(PLAIN)
+    tag = image(PLAIN, network="bridge")
     with pytest.raises(VerificationFailed) as found:
         verify(tag)
     assert found.value.what == f"there is no framework in {tag}"
