@@ -195,8 +195,8 @@ def attach(argv: Sequence[str], connection: socket.socket) -> Running:
     try:
         process = subprocess.Popen(
             list(argv),
-            stdin=connection,
-            stdout=connection,
+            stdin=connection.fileno(),
+            stdout=connection.fileno(),
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,

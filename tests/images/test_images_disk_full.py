@@ -40,8 +40,19 @@ def small(mine: Engine, base_image: str) -> Iterator[Engine]:
         if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(data)], check=False).returncode:
             pytest.skip("no file system can be mounted here")
         undo.callback(subprocess.run, ["umount", "--recursive", "--lazy", str(data)], check=True)
-        argv = [dockerd, "--data-root", str(data), "--exec-root", str(folder / "exec"), "-H", f"unix://{folder}/s"]
-        argv += ["--pidfile", str(folder / "pid"), "--bridge=none", "--iptables=false", "--ip6tables=false"]
+        # a network of its own: a dockerd sees to docker0 when it starts, and that one is the other engine's
+        argv = [
+            "unshare",
+            "--net",
+            dockerd,
+            "--data-root",
+            str(data),
+            "--exec-root",
+            str(folder / "exec"),
+            "-H",
+            f"unix://{folder}/s",
+        ]
+        argv += ["--pidfile", str(folder / "pid"), "--iptables=false", "--ip6tables=false"]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         undo.callback(process.wait, timeout=60)
@@ -64,15 +75,19 @@ def answering(url: str, log: Path) -> Engine:
 
 def test_the_message_says_where_and_how_much_is_left(small: Engine, base_image: str) -> None:
     for name in ("classic", "buildkit"):
-        ask = BuildAsk(
-            dockerfile=f"FROM {base_image}\nRUN head -c {2 * ROOM_MIB}M /dev/zero >/large\n", context=(),
-            tag="provision-build:full-0", run_id="full", host="me/tf:v3", title="Build the environment",
-        )  # fmt: skip
-        with pytest.raises(StepFailed) as failure:
-            choose(small, name).build(ask, on_event=lambda _event: None, cancel=threading.Event())
-        why, hint = failure.value.why, failure.value.hint
-        assert "o space left on device" in why
-        assert "known cause: a disk of the engine's machine is full" in why
-        assert f"the engine keeps images in {small.data_root()}, and " in why
-        assert " MiB are free there" in why
-        assert "`docker system df` says what takes the room" in hint
+        filled(small, base_image, name)
+
+
+def filled(small: Engine, base_image: str, builder: str) -> None:
+    ask = BuildAsk(
+        dockerfile=f"FROM {base_image}\nRUN head -c {2 * ROOM_MIB}M /dev/zero >/large\n", context=(),
+        tag="provision-build:full-0", run_id="full", host="me/tf:v3", title="Build the environment",
+    )  # fmt: skip
+    with pytest.raises(StepFailed) as failure:
+        choose(small, builder).build(ask, on_event=lambda _event: None, cancel=threading.Event())
+    why, hint = failure.value.why, failure.value.hint
+    assert "o space left on device" in why
+    assert "known cause: a disk of the engine's machine is full" in why
+    assert f"the engine keeps images in {small.data_root()}, and " in why
+    assert " MiB are free there" in why
+    assert "`docker system df` says what takes the room" in hint

@@ -10,7 +10,7 @@ import pytest
 from provision.catalog.image_failures import image_failures, read_image_failures
 from provision.detect.build_failures import diagnose
 from provision.errors import CatalogBroken
-from provision.run.images.build_steps import shortened
+from provision.run.images.build_steps import Step, shortened
 from provision.run.images.context import ContextFile
 from provision.run.images.tar_stream import TarStream
 
@@ -77,7 +77,7 @@ def test_a_context_is_announced_with_its_size_and_equal_files_make_equal_bytes(t
     large.write_bytes(b"x" * 3_000_000)
     long_name = "folder/" * 30 + "name"
     files = (
-        ContextFile(name="a", content=b"a", mode=0o755),
+        ContextFile(name="a", content=b"a", mode=0o755, mtime=1_600_000_000),
         ContextFile(name=long_name, content=b""),
         ContextFile(name="large", content=large),
     )
@@ -92,7 +92,7 @@ def test_a_context_is_announced_with_its_size_and_equal_files_make_equal_bytes(t
 
     with tarfile.open(tmp_path / "t.tar") as tar:
         assert tar.getnames() == ["Dockerfile", "a", long_name, "large"]
-        assert [(each.mode, each.mtime, each.uid) for each in tar][1] == (0o755, 0, 0)
+        assert [(each.mode, each.mtime, each.uid) for each in tar][1] == (0o755, 1_600_000_000, 0)
         assert not any(each.pax_headers for each in tar.getmembers())
 
 
@@ -108,3 +108,8 @@ def test_a_file_that_shrinks_while_it_is_sent(tmp_path: Path) -> None:
 def test_a_long_instruction_is_one_short_line() -> None:
     assert shortened("RUN a \\\n   && b", 20) == "RUN a \\ && b"
     assert shortened("x" * 50, 10) == "x" * 9 + "…"
+
+
+def test_the_title_of_a_step_is_what_it_does() -> None:
+    step = Step(name="[environment 4/7] RUN --mount=type=cache,target=/c,id=uv --mount=type=bind,target=/w uv pip sync")
+    assert step.title == "[environment 4/7] RUN uv pip sync"

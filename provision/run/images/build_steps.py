@@ -32,6 +32,8 @@ NOT_STEPS = ("[internal]", "exporting", "naming to", "writing image", "resolve i
 STATUS = re.compile(r"(?:exit code: |non-zero code: |did not complete successfully: exit code: )(\d+)")
 UNKNOWN = "no known cause fits: what is above is all that was said"
 FULL = "disk-full"
+OPTIONS = re.compile(r"--(?:mount|network|chown|chmod|from)=\S+\s+")
+"""Of an instruction, before what it does."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,7 +48,7 @@ class Step:
 
     @property
     def title(self) -> str:
-        return shortened(self.name, SHOWN_NAME)
+        return shortened(OPTIONS.sub("", self.name), SHOWN_NAME)
 
     def said(self, text: str) -> list[str]:
         """The lines that are whole now."""
@@ -152,7 +154,7 @@ class Steps:
         self._tell("failed", step.title if step else "")
         lines = step.all_lines if step else []
         where = f" at {step.name.partition(']')[0]}]" if step and step.name.startswith("[") else ""
-        instruction = shortened(step.name.partition("] ")[2] or step.name, 3 * SHOWN_NAME) if step else ""
+        instruction = shortened(step.name.partition("] ")[2] or step.name, 6 * SHOWN_NAME) if step else ""
         return explained(
             engine,
             what=f"{self._ask.title}: the build of {self._ask.host or self._ask.tag} failed{where}",

@@ -24,7 +24,7 @@ class TarStream:
     """Iterated by requests, which asks for ``len`` to announce the size.
 
     GNU's format: BuildKit takes a tar that begins with a PAX header for a Dockerfile ("unknown instruction:
-    ././@PAXHEADER"). Times are 0 and owners root, so that equal files make equal layers.
+    ././@PAXHEADER"). Times are those that were asked for and owners root: equal files make equal layers.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class TarStream:
         cancel: threading.Event,
         on_sent: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> None:
-        self._entries: list[tuple[tarfile.TarInfo, bytes | Path]] = [_entry(DOCKERFILE, dockerfile.encode(), 0o644)]
-        self._entries += [_entry(file.name, file.content, file.mode) for file in files]
+        self._entries: list[tuple[tarfile.TarInfo, bytes | Path]] = [_entry(DOCKERFILE, dockerfile.encode(), 0o644, 0)]
+        self._entries += [_entry(file.name, file.content, file.mode, file.mtime) for file in files]
         self._cancel, self._on_sent = cancel, on_sent
         self.len = END + sum(len(_header(info)) + info.size + _padding(info) for info, _ in self._entries)
 
@@ -59,9 +59,9 @@ class TarStream:
         yield bytes(END)
 
 
-def _entry(name: str, content: bytes | Path, mode: int) -> tuple[tarfile.TarInfo, bytes | Path]:
+def _entry(name: str, content: bytes | Path, mode: int, mtime: int) -> tuple[tarfile.TarInfo, bytes | Path]:
     info = tarfile.TarInfo(name)
-    info.mode = mode
+    info.mode, info.mtime = mode, mtime
     info.size = len(content) if isinstance(content, bytes) else content.stat().st_size
     return info, content
 
