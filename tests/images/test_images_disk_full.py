@@ -58,7 +58,12 @@ def small(mine: Engine, base_image: str) -> Iterator[Engine]:
         undo.callback(process.wait, timeout=60)
         undo.callback(process.terminate)
         engine = undo.enter_context(answering(f"unix://{folder}/s", folder / "log"))
-        engine.client.images.load(mine.client.api.get_image(base_image))
+        # closed here: a stream that is only read to its end keeps its connection
+        with tempfile.TemporaryFile() as file:
+            for chunk in mine.client.api.get_image(base_image):
+                file.write(chunk)
+            file.seek(0)
+            engine.client.images.load(file)
         yield engine
 
 
@@ -66,6 +71,8 @@ def answering(url: str, log: Path) -> Engine:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
+            if "API listen on" not in log.read_text(errors="replace"):
+                raise HostError(what="it is starting")  # noqa: TRY301
             return connect(environ={"DOCKER_HOST": url})
         except HostError:
             if time.monotonic() > deadline:

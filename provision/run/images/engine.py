@@ -244,6 +244,8 @@ class Engine:
                 stop()
                 client.hang_up()
             reader.join(timeout=LAST_WORDS_S)
+            if client.answer is not None and not reader.is_alive():
+                client.answer.close()
             client.close()
 
     def _stream_client(self, build_parameters: Mapping[str, str]) -> StreamClient:
