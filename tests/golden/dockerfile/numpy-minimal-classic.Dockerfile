@@ -24,7 +24,7 @@ RUN set -eu; \
         -o -cnewer /tmp/begun ! -type d -exec cp -a --parents -t /rootfs {} +; \
     cp -a --parents -t /rootfs /home/provision /work; \
     find /rootfs -newermt '@1700000000' ! -path '/rootfs/usr/lib/python3*.py' \
-        ! -path '/rootfs/etc/python3*' -exec touch -h -d '@1700000000' {} +
+        ! -path '/rootfs/etc/python3*.py' -exec touch -h -d '@1700000000' {} +
 
 FROM debian:bookworm AS python
 COPY --from=packages /rootfs/ /
