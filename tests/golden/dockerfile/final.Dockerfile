@@ -25,5 +25,6 @@ ENTRYPOINT ["/usr/bin/tini", "--", "/opt/provision/bin/entrypoint"]
 CMD ["python3"]
 WORKDIR /work
 USER 1000:1000
+# The one layer that may differ between two builds: folders above what is copied get the time of the build.
 COPY --chown=1000:1000 ["copied/0/", "/work/"]
 COPY --chown=1000:1000 ["copied/1", "/work/my data"]
