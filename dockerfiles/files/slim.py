@@ -4,6 +4,7 @@ RULES is a JSON list of {"remove": [glob ...], "strip": [glob ...], "why": text}
 error: releases differ. A file that strip refuses is left as it was.
 """
 
+import csv
 import json
 import os
 import re
@@ -36,6 +37,15 @@ def removed(root, patterns):
             else:
                 path.unlink()
     return freed
+
+
+def listed_anew(root):
+    """Each RECORD without what is gone: it names an installer's own file by a hash that no other build has."""
+    for record in sorted(root.glob("*.dist-info/RECORD")):
+        with record.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row and os.path.lexists(os.path.join(str(root), row[0]))]
+        with record.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def is_elf(path):
@@ -73,6 +83,7 @@ def main():
             (venv / name).unlink()
     # all that goes before anything is stripped: what is removed need not be read
     freed = [removed(root, rule["remove"]) for rule in rules]
+    listed_anew(root)
     for number, rule in enumerate(rules):
         freed[number] += stripped(root, rule["strip"])
         if freed[number]:
