@@ -22,6 +22,8 @@ LAST_EPOCH = 2**32 - 1
 HOME = "/work"
 """The images' working folder: where a copied file goes that names no place."""
 RESERVED = "/opt/provision"
+SHORT = re.compile(r"v[1-9]")
+"""A level without the machine's name."""
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?:=[A-Za-z0-9.+:~-]+)?")
 """deb-control(5), Package; with apt's =VERSION."""
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?")
@@ -33,7 +35,7 @@ def cpu_list(text: str, catalog: Catalog) -> tuple[str, ...]:
     A list is of images where each of its words names a whole CPU (generic, a level, a microarchitecture), and of flags
     where none does. Raises UsageError for a word that is neither, and for a list of both.
     """
-    words = [word.strip() for word in text.split(",")]
+    words = [f"x86-64-{word}" if SHORT.fullmatch(word) else word for word in map(str.strip, text.split(","))]
     if not all(words):
         raise UsageError(
             what=f"--cpu {text!r} has an empty word in it",

@@ -192,20 +192,9 @@ def _mnist_data() -> ModuleType:
     return module
 
 
-def needed_flags(plan: Plan) -> dict[str, tuple[str, ...]]:
+def needed_flags(plan: Plan) -> Mapping[str, tuple[str, ...]]:
     """By framework, the CPU flags its code was compiled for: a wheel's from the catalog, a build's from the plan."""
     from provision.catalog.load import catalog
+    from provision.resolve import needed
 
-    table = catalog()
-    wheels = {
-        stack.framework: tuple(release.cpu_flags.get(plan.arch or "", ()))
-        for stack in plan.stack
-        if stack.origin == "wheel"
-        for release in table.of(stack.framework)
-        if stack.version in (release.version, *release.points)
-    }
-    return {**wheels, **{build.framework: _compiled_for(build) for build in plan.builds}}
-
-
-def _compiled_for(build: Build) -> tuple[str, ...]:
-    return tuple(sorted({*build.allow, *build.expect, *(copt.flag for copt in build.copts)}))
+    return needed.needed_flags(plan, catalog())

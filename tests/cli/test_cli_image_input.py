@@ -26,6 +26,7 @@ def refusal(call, *arguments, **named) -> UsageError:
         ("x86-64-v3,x86-64-v3", ("x86-64-v3",)),
         ("avx2,fma", ("avx2,fma",)),
         ("-mavx2,-mfma", ("-mavx2,-mfma",)),
+        ("v2,v3", ("x86-64-v2", "x86-64-v3")),
     ],
 )
 def test_cpus_are_an_image_each_and_flags_are_one(text, cpus):

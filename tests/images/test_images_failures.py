@@ -16,6 +16,7 @@ from provision.run.images.tar_stream import TarStream
 
 WORDS = {
     "disk-full": "write /var/lib/docker/overlay2/x/diff/large: no space left on device",
+    "python-download": "error: Failed to install cpython-3.15.2-linux-x86_64-gnu",
     "out-of-memory": "The command '/bin/sh -c ninja' returned a non-zero code: 137",
     "other-architecture": "standard_init_linux.go:228: exec user process caused: exec format error",
     "needs-buildkit": "the --mount option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn",

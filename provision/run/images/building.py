@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from provision.errors import Interrupted, ProvisionError, VerificationFailed
+from provision.errors import Interrupted, ProvisionError, UsageError, VerificationFailed
 from provision.model.image import ImageOutcome, ImagePlan, ImageReport, Verdict
 from provision.model.labels import verdict_text
 from provision.model.plan import Plan
@@ -62,12 +62,14 @@ def build_images(
     is no such builder.
     """
     proving.refuse_unprovable(plans, options.verify)
+    groups = _groups(plans)
+    _refuse_shared_cache(groups, options.cache_to)
     builder = choose(engine, options.builder)
     run = _Run(engine, builder, options, on_event, cancel)
     run.many = len(plans) > 1
     outcomes: dict[str, ImageOutcome] = {}
     try:
-        for group in _groups(plans):
+        for group in groups:
             outcomes |= {outcome.tag: outcome for outcome in run.group(group)}
     finally:
         cleanup.tidy(engine, run.run_id)
@@ -95,6 +97,17 @@ def _groups(plans: Sequence[ImagePlan]) -> list[list[ImagePlan]]:
     return list(found.values())
 
 
+def _refuse_shared_cache(groups: Sequence[Sequence[ImagePlan]], cache_to: Sequence[str]) -> None:
+    """One reference holds the steps of one environment: the next would take its place."""
+    places = [place for place in cache_to if place != "inline"]
+    if len(groups) > 1 and places:
+        raise UsageError(
+            what=f"--cache-to {places[0]} holds one environment, and these tags have {len(groups)}",
+            why="; ".join(", ".join(plan.tag for plan in group) for group in groups),
+            hint="build each in a call of its own, with a reference of its own, or --cache-to inline",
+        )
+
+
 class _Run:
     """One call: what it was given, what it did."""
 
@@ -118,6 +131,8 @@ class _Run:
                 self.engine, start, replace(first, plan=locked_plan), self.options.mnist, self.run_id,
                 on_event=self.on_event, cancel=self.cancel, skip=not self.options.verify, steps=self.steps,
             )  # fmt: skip
+            if wheels is not None:
+                proof = proving.with_audits(proof, wheels.checks)
         except ProvisionError as error:
             return [_failed(plan, error) for plan in plans]
         if proof.verdict.status == "failed":

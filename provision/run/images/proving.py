@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from provision.errors import UsageError, VerificationFailed
 from provision.model.image import ImagePlan, Verdict
-from provision.model.report import Progress, Report, StepOutcome
+from provision.model.report import CheckOutcome, Progress, Report, StepOutcome
 from provision.run import checks
 from provision.run.images import containers, gpus, verify
 from provision.run.images.engine import Engine
@@ -93,6 +93,15 @@ def prove(
     steps.append(step(PROVE, plan.tag, "failed" if failed else "ok", time.monotonic() - begun))
     keep(key, proof)
     return proof
+
+
+def with_audits(proof: Proof, audits: Sequence[CheckOutcome]) -> Proof:
+    """The proof with what was found where the wheels were made: an image has nothing to disassemble them with."""
+    done = {audit.id: audit for audit in audits}
+    checks = tuple(done.pop(check.id, check) for check in proof.checks)
+    passed = [audit.id for audit in audits if audit.status == "pass" and audit.id not in proof.verdict.checks]
+    verdict = replace(proof.verdict, checks=(*proof.verdict.checks, *passed))
+    return replace(proof, verdict=verdict, checks=(*done.values(), *checks))
 
 
 def _asked(plan: ImagePlan, mnist: tuple[Path, ...], with_gpus: bool) -> dict[str, Any]:
