@@ -271,8 +271,9 @@ def test_an_interruption_over_ssh(far: Callable[..., tuple[Fleet, dict[str, str]
     cancel = threading.Event()
     with connect(environ=environ) as found:
         threading.Timer(0.5, cancel.set).start()
-        with pytest.raises(Interrupted):
-            list(found.stream(lambda client: client.events(decode=True), cancel=cancel))
+        asked = found.stream(lambda client: client.events(decode=True), cancel=cancel)
+        with asked as lines, pytest.raises(Interrupted):
+            list(lines)
 
 
 @pytest.mark.docker

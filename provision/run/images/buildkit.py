@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 from provision.errors import Interrupted, ProvisionError, StepFailed
@@ -52,14 +52,15 @@ def _tried(engine: Engine) -> str | None:
     refusal = f"{engine.text} did not build with BuildKit"
     traced, image = False, ""
     try:
-        for line in _lines(engine, tag, TarStream(PROBE, (), cancel=late), {}, late):
-            if "error" in line:
-                return f"{refusal}: {line['error']}"
-            if line.get("id") == TRACE:
-                from_aux(str(line.get("aux")))
-                traced = True
-            elif line.get("id") == IMAGE:
-                image = str((line.get("aux") or {}).get("ID") or "")
+        with _lines(engine, tag, TarStream(PROBE, (), cancel=late), {}, late) as lines:
+            for line in lines:
+                if "error" in line:
+                    return f"{refusal}: {line['error']}"
+                if line.get("id") == TRACE:
+                    from_aux(str(line.get("aux")))
+                    traced = True
+                elif line.get("id") == IMAGE:
+                    image = str((line.get("aux") or {}).get("ID") or "")
     except Interrupted:
         return f"{refusal}: it did not end within {PROBE_TIMEOUT_S:g} s"
     except (Refused, TraceBroken, ProvisionError) as error:
@@ -96,7 +97,8 @@ class BuildKit:
             "target": ask.target or "",
         }
         try:
-            image = self._read(_lines(self._engine, ask.tag, context, options, cancel), steps)
+            with _lines(self._engine, ask.tag, context, options, cancel) as lines:
+                image = self._read(lines, steps)
         except Refused as error:
             raise steps.failed(self._engine, error.text) from error
         except Interrupted:
@@ -127,7 +129,7 @@ class BuildKit:
 
 def _lines(
     engine: Engine, tag: str, context: TarStream, options: Mapping[str, Any], cancel: threading.Event
-) -> Iterable[Mapping[str, Any]]:
+) -> AbstractContextManager[Iterator[Mapping[str, Any]]]:
     build_id = os.urandom(16).hex()
 
     def ask(client: StreamClient) -> Iterable[Mapping[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from provision.errors import Interrupted, StepFailed
@@ -101,10 +102,11 @@ class Classic:
         cached = cache_images.pulled(self._engine, ask, steps, cancel=cancel)
         reader = _Reader(steps)
         try:
-            for line in self._lines(ask, cached, steps, cancel):
-                reader.line(line)
-                if "error" in line:
-                    raise steps.failed(self._engine, str(line["error"]), reader.step)
+            with self._lines(ask, cached, steps, cancel) as lines:
+                for line in lines:
+                    reader.line(line)
+                    if "error" in line:
+                        raise steps.failed(self._engine, str(line["error"]), reader.step)
         except Refused as error:
             raise steps.failed(self._engine, error.text, reader.step) from error
         except Interrupted:
@@ -122,7 +124,7 @@ class Classic:
 
     def _lines(
         self, ask: BuildAsk, cached: Iterable[str], steps: Steps, cancel: threading.Event
-    ) -> Iterable[Mapping[str, Any]]:
+    ) -> AbstractContextManager[Iterator[Mapping[str, Any]]]:
         context = TarStream(
             ask.dockerfile, ask.context, cancel=cancel,
             on_sent=lambda done, total: steps.moved("send the context", done, total),

@@ -10,8 +10,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from queue import Empty, Queue
 from types import TracebackType
 from typing import Any
@@ -209,6 +209,7 @@ class Engine:
             api: Any = self.client.api
             api._post(api._url("/build/cancel"), params={"id": build_id}, timeout=10).close()
 
+    @contextmanager
     def stream(
         self,
         ask: Callable[[StreamClient], Iterable[Json]],
@@ -216,13 +217,23 @@ class Engine:
         cancel: threading.Event,
         build_parameters: Mapping[str, str] | None = None,
         stop: Callable[[], None] = lambda: None,
-    ) -> Iterator[Json]:
-        """The lines of an answer. ``stop`` is called before hanging up on an answer that did not end.
+    ) -> Iterator[Iterator[Json]]:
+        """The lines of an answer, while the block lasts. ``stop`` is called before hanging up on an answer that did not
+        end.
 
-        Raises Interrupted within a moment of ``cancel``, Refused with the engine's own sentence, and StepFailed where
-        the engine is gone.
+        Reading raises Interrupted within a moment of ``cancel``, Refused with the engine's own sentence, and StepFailed
+        where the engine is gone.
         """
-        client = self._stream_client(build_parameters or {})
+        with closing(self._streamed(self._stream_client(build_parameters or {}), ask, cancel, stop)) as lines:
+            yield lines
+
+    def _streamed(
+        self,
+        client: StreamClient,
+        ask: Callable[[StreamClient], Iterable[Json]],
+        cancel: threading.Event,
+        stop: Callable[[], None],
+    ) -> Generator[Json, None, None]:
         lines: Queue[Json | BaseException | None] = Queue()
         reader = threading.Thread(target=_read, args=(ask, client, lines), daemon=True)
         reader.start()

@@ -80,21 +80,22 @@ def _followed(
     layers: dict[str, tuple[int, int]] = {}
     shown, digest = 0.0, ""
     try:
-        for line in engine.stream(ask, cancel=cancel):
-            if "error" in line:
-                raise explained(engine, what=what, message=str(line["error"]), hint=HINT)
-            aux = line.get("aux")
-            digest = str(aux.get("Digest") or digest) if isinstance(aux, dict) else digest
-            _count(layers, line)
-            if time.monotonic() - shown >= EVERY_S and layers:
-                shown = time.monotonic()
-                done, total = (sum(each) / MIB for each in zip(*layers.values(), strict=True))
-                on_event(
-                    Progress(
-                        host=host, kind="progress", step=title, text=str(line.get("status") or ""),
-                        done_mib=done, total_mib=total,
-                    )
-                )  # fmt: skip
+        with engine.stream(ask, cancel=cancel) as lines:
+            for line in lines:
+                if "error" in line:
+                    raise explained(engine, what=what, message=str(line["error"]), hint=HINT)
+                aux = line.get("aux")
+                digest = str(aux.get("Digest") or digest) if isinstance(aux, dict) else digest
+                _count(layers, line)
+                if time.monotonic() - shown >= EVERY_S and layers:
+                    shown = time.monotonic()
+                    done, total = (sum(each) / MIB for each in zip(*layers.values(), strict=True))
+                    on_event(
+                        Progress(
+                            host=host, kind="progress", step=title, text=str(line.get("status") or ""),
+                            done_mib=done, total_mib=total,
+                        )
+                    )  # fmt: skip
     except Refused as error:
         raise explained(engine, what=what, message=error.text, hint=HINT) from error
     return digest
