@@ -60,6 +60,8 @@ class SlimRule:
     """Globs below site-packages, "tensorflow/include"."""
     strip: tuple[str, ...] = ()
     """Globs of ELF files whose symbols go."""
+    shorten: tuple[str, ...] = ()
+    """Globs of shared libraries in which names of C++ that no other file knows become short ones."""
     minimal: bool = False
     """Only with --minimal."""
     why: str

@@ -19,7 +19,7 @@ from provision.model.image import Copied, ImagePlan, SlimRule
 from provision.render.dockerfile import brings_python, variables
 from provision.render.image_cpu import cpu_file
 
-SCRIPTS = ("make", "slim.py", "minimal.py", "compiled.py")
+SCRIPTS = ("make", "slim.py", "shorten.py", "minimal.py", "compiled.py")
 """Of the build stage only."""
 PROGRAMS = ("entrypoint", "check-cpu", "healthcheck", "healthcheck.py")
 """In the image, below /opt/provision/bin."""
@@ -98,7 +98,7 @@ def rules(plan: ImagePlan) -> tuple[SlimRule, ...]:
 
 
 def _rule(rule: SlimRule) -> dict[str, object]:
-    return {"remove": list(rule.remove), "strip": list(rule.strip), "why": rule.why}
+    return {"remove": list(rule.remove), "strip": list(rule.strip), "shorten": list(rule.shorten), "why": rule.why}
 
 
 def final_context(plan: ImagePlan) -> tuple[ContextFile, ...]:
