@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 
+from provision.errors import Interrupted
 from provision.model.image import ImageOutcome, ImagePlan, ImageReport, ImageRow, Verdict
 from provision.render.report import check_lines, failure_lines, smoke_line
 
@@ -149,8 +150,12 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def _verdict(image: ImageOutcome) -> str:
+    if any(failure.exit_code == Interrupted.exit_code for failure in image.failures):
+        return "interrupted" if image.id is None else "interrupted after it got its tag"
+    if image.failures and image.id is None:
+        return "NOT proved, so it got no tag"
     if image.failures:
-        return "NOT proved" if image.id is None else "not as asked"
+        return f"{verdict_words(image.verdict)}; what was to be done with it failed"
     if image.id is None:
         return f"not built{': ' + image.verdict.why if image.verdict.why else ''}"
     return verdict_words(image.verdict)

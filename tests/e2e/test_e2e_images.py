@@ -72,8 +72,21 @@ class Desk:
         return out.decode()
 
     def temporary(self) -> set[str]:
-        """Tags that are gone when no build runs."""
+        """Temporary tags of any run: other tests build on this engine, too."""
         return {tag for image in self.engine.client.images.list("provision-build") for tag in image.tags}
+
+    def containers(self) -> set[str]:
+        """Likewise containers."""
+        found = self.engine.client.api.containers(all=True, filters={"label": "io.provision.run"})
+        return {each["Id"] for each in found}
+
+    def left(self, look: Callable[[], set[str]], before: set[str]) -> set[str]:
+        """What came after ``before`` and stays. That of other tests goes as their builds end."""
+        found, deadline = look() - before, time.monotonic() + 180
+        while found and time.monotonic() < deadline:
+            time.sleep(1)
+            found &= look()
+        return found
 
     def tidy(self) -> None:
         for image in self.engine.client.images.list():
@@ -90,7 +103,7 @@ def desk(engine: Engine, base_image: str, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_levels_share_all_but_the_last_layers_and_one_proof(desk: Desk) -> None:
-    tag = desk.tag("levels")
+    tag, before = desk.tag("levels"), desk.temporary()
     report = desk.build(tag, *NUMPY, "--cpu", "x86-64-v2,x86-64-v3,x86-64-v4")
     assert report["ok"], report
     assert report["builder"] in ("buildx", "buildkit", "classic")
@@ -106,7 +119,7 @@ def test_levels_share_all_but_the_last_layers_and_one_proof(desk: Desk) -> None:
     assert {"avx2", "fma", "bmi2"} <= set(labels["io.provision.cpu-flags"].split(","))
     assert json.loads(labels["io.provision.verdict"])["status"] == "passed"
     assert desk.started(f"{tag}:v2", "python3", "-c", "import numpy; print(numpy.__version__)") == "2.3.5\n"
-    assert desk.temporary() == set()
+    assert desk.left(desk.temporary, before) == set()
     listed = json.loads(desk.run("list", "--json").stdout)
     assert {f"{tag}:v2", f"{tag}:v3", f"{tag}:v4"} <= {row["tag"] for row in listed}
 
@@ -147,7 +160,7 @@ def broken(folder: Path) -> Path:
 
 
 def test_what_fails_its_checks_gets_no_tag_and_can_be_looked_into(desk: Desk, tmp_path: Path) -> None:
-    tag = desk.tag("spoilt:1")
+    tag, temporary = desk.tag("spoilt:1"), desk.temporary()
     before = desk.build(tag, *NUMPY)["images"][0]["id"]
     report = desk.build(tag, *NUMPY, "--with", "spoilsport", "--find-links", str(broken(tmp_path / "w")), code=6)
     (image,) = report["images"]
@@ -160,30 +173,46 @@ def test_what_fails_its_checks_gets_no_tag_and_can_be_looked_into(desk: Desk, tm
     assert kept is not None, failure["hint"]
     assert desk.engine.client.images.get(kept[1])
     desk.engine.client.images.remove(kept[1])
-    assert desk.temporary() == set()
+    assert desk.left(desk.temporary, temporary) == set()
+
+
+def test_a_failed_push_takes_nothing_back(desk: Desk) -> None:
+    tag = "127.0.0.1:9/" + desk.tag("np:1")  # nobody listens there
+    words = ("build", "--yes", "--base", desk.base, "--tag", tag, *NUMPY, "--push")
+    said = desk.run(*words, code=5).stdout
+    assert "Connection refused" in said or "connection refused" in said, said
+    assert re.search(r"verdict: proved to work: .*; what was to be done with it failed\n", said), said
+    assert f"undo: docker rmi {tag}" in said
+    assert desk.engine.client.images.get(tag)
+
+
+def test_another_tag_of_the_same_environment_is_no_new_proof(desk: Desk) -> None:
+    first = desk.build(desk.tag("same:1"), *NUMPY, "--cpu", "v3")["images"][0]
+    report = desk.build(desk.tag("other:2"), *NUMPY, "--cpu", "v2")
+    second = report["images"][0]
+    assert first["layers"][: len(second["layers"]) - 2] == second["layers"][:-2]
+    proving = next(step for step in report["steps"] if step["title"] == "Run the checks")
+    assert proving["status"] == "skipped"
 
 
 def test_ctrl_c_leaves_nothing(desk: Desk) -> None:
-    containers = {each.id for each in desk.engine.client.containers.list(all=True)}
-    tag = desk.tag("interrupted:1")
+    tag, before, containers = desk.tag("interrupted:1"), desk.temporary(), desk.containers()
     argv = desk.argv("build", "--yes", "--base", desk.base, "--tag", tag, *NUMPY, "--no-cache")
     with subprocess.Popen(
         argv, env=desk.env, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "Build the environment · " in line:
+            if line.endswith("Build the environment\n"):
                 break
-        time.sleep(1.0)
+        time.sleep(2.0)  # into its steps, which take about ten
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert "interrupted" in out + err
-    assert desk.temporary() == set()
+    assert desk.left(desk.temporary, before) == set()
     assert not [image for image in desk.engine.client.images.list() if tag in image.tags]
-    left = {each.id for each in desk.engine.client.containers.list(all=True)} - containers
-    ours = [each for each in left if "io.provision.run" in desk.engine.client.containers.get(each).labels]
-    assert ours == []
+    assert desk.left(desk.containers, containers) == set()
 
 
 def test_an_inventory_says_which_host_takes_which_tag(desk: Desk, session_fleet: Callable[..., Fleet]) -> None:

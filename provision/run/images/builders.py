@@ -62,6 +62,10 @@ class Builder(Protocol):
     def mounts(self) -> bool:
         """Whether its Dockerfile may say RUN --mount=type=cache and the like."""
 
+    @property
+    def note(self) -> str:
+        """Why it was taken where it was not the first choice; empty else."""
+
     def build(self, ask: BuildAsk, *, on_event: OnEvent, cancel: threading.Event) -> str:
         """The id of the image, which then has ``ask.tag``.
 
@@ -95,7 +99,7 @@ def choose(engine: Engine, wanted: str = "auto") -> Builder:
             return buildkit.BuildKit(engine)
         reasons.append(missing)
     if wanted in ("auto", "classic"):
-        return classic.Classic(engine)
+        return classic.Classic(engine, f"built by the classic builder: {reasons[-1]}" if reasons else "")
     raise StepFailed(
         what=f"the builder {wanted} does not work here",
         why=reasons[0],

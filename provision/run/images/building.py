@@ -67,6 +67,8 @@ def build_images(
     builder = choose(engine, options.builder)
     run = _Run(engine, builder, options, on_event, cancel)
     run.many = len(plans) > 1
+    if builder.note:
+        run.notes.append(builder.note)
     outcomes: dict[str, ImageOutcome] = {}
     try:
         for group in groups:
@@ -199,7 +201,13 @@ class _Run:
                 self.builder.build(ask, on_event=self.on_event, cancel=self.cancel)
             proving.started(self.engine, ask.tag, plan, self.run_id, cancel=self.cancel)
             self._tagged(ask.tag, plan.tag)
-            outcome = self._outcome(plan, proof)
+        except ProvisionError as error:
+            return _failed(plan, error, proof)
+        return self._handed_on(plan, self._outcome(plan, proof))
+
+    def _handed_on(self, plan: ImagePlan, outcome: ImageOutcome) -> ImageOutcome:
+        """What is done with a tag that is there, and stays whatever becomes of that."""
+        try:
             if self.options.sbom is not None:
                 with self._step(BILL, plan.tag):
                     path = sbom.write(self.engine, plan, outcome, sbom.path_for(self.options.sbom, plan, self.many))
@@ -209,7 +217,7 @@ class _Run:
                     pushed = registry.push(self.engine, plan.tag, on_event=self.on_event, cancel=self.cancel)
                 outcome = replace(outcome, pushed=pushed)
         except ProvisionError as error:
-            return _failed(plan, error, proof)
+            return replace(outcome, failures=_failures(error))
         return outcome
 
     def _tagged(self, made: str, tag: str) -> None:
@@ -278,7 +286,9 @@ def _nothing(plan: ImagePlan, proof: Proof | None) -> ImageOutcome:
 
 
 def _failed(plan: ImagePlan, error: ProvisionError, proof: Proof | None = None) -> ImageOutcome:
-    more = tuple(
-        Failure(what=each.what, why=each.why, hint=each.hint, exit_code=error.exit_code) for each in error.details
-    )
-    return replace(_nothing(plan, proof), failures=(reports.failure_of(error), *more))
+    return replace(_nothing(plan, proof), failures=_failures(error))
+
+
+def _failures(error: ProvisionError) -> tuple[Failure, ...]:
+    more = (Failure(what=each.what, why=each.why, hint=each.hint, exit_code=error.exit_code) for each in error.details)
+    return (reports.failure_of(error), *more)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from provision.run.images.engine import Engine, StreamClient
 
 TRACE, IMAGE = "moby.buildkit.trace", "moby.image.id"
-PROBE = 'FROM scratch\nLABEL io.provision.probe="1"\n'
+PROBE = 'FROM scratch\nLABEL io.provision.probe="{name}"\n'
+"""Each with a name of its own: two runs at once would share one image, and take it from each other."""
 PROBE_TIMEOUT_S = 30.0
 INLINE = {"BUILDKIT_INLINE_CACHE": "1"}
 """https://github.com/moby/buildkit/tree/v0.8.3#export-cache"""
@@ -44,7 +45,8 @@ def missing(engine: Engine) -> str | None:
 
 
 def _tried(engine: Engine) -> str | None:
-    tag = f"{TEMPORARY}:probe-{os.urandom(4).hex()}"
+    name = os.urandom(4).hex()
+    tag = f"{TEMPORARY}:probe-{name}"
     late = threading.Event()
     timer = threading.Timer(PROBE_TIMEOUT_S, late.set)
     timer.daemon = True
@@ -52,7 +54,7 @@ def _tried(engine: Engine) -> str | None:
     refusal = f"{engine.text} did not build with BuildKit"
     traced, image = False, ""
     try:
-        with _lines(engine, tag, TarStream(PROBE, (), cancel=late), {}, late) as lines:
+        with _lines(engine, tag, TarStream(PROBE.format(name=name), (), cancel=late), {}, late) as lines:
             for line in lines:
                 if "error" in line:
                     return f"{refusal}: {line['error']}"
@@ -76,6 +78,7 @@ class BuildKit:
 
     name: BuilderName = "buildkit"
     mounts = True
+    note = ""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -115,6 +115,7 @@ class Buildx:
 
     name: BuilderName = "buildx"
     mounts = True
+    note = ""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -91,8 +91,9 @@ class Classic:
     name: BuilderName = "classic"
     mounts = False
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, note: str = "") -> None:
         self._engine = engine
+        self.note = note
 
     def build(self, ask: BuildAsk, *, on_event: OnEvent, cancel: threading.Event) -> str:
         """As builders.Builder says. What a build that failed has made stays as the cache of the next one; of an

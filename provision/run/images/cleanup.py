@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TEMPORARY = "provision-build"
 """Repository of images that are gone when a run ends: "provision-build:9f3a01bc-0"."""
+ON_ENVIRONMENT = TEMPORARY.count("-") + 2
+"""Dashes in a temporary tag that stands on an environment's: "provision-build:9f3a01bc-0-1"."""
 FAILED = "provision-failed"
 """Of those that failed their checks, kept to be looked into."""
 
@@ -34,10 +36,11 @@ def tidy(engine: Engine, run_id: str) -> None:
         containers, tags = dangling_of(engine, run_id)
         for container in containers:
             engine.remove_container(container)
-        for tag in tags:
-            # a tag is taken away and its layers stay as long as another one has them; the parents stay for the
-            # classic builder, whose cache they are
-            engine.remove_image(tag, noprune=True)
+        # longest first: those on an environment before the environment. Their parents go with them, down to it
+        for tag in sorted(tags, key=len, reverse=True):
+            # a tag is taken away and its layers stay as long as another one has them; the parents of an environment
+            # stay for the classic builder, whose cache they are
+            engine.remove_image(tag, noprune=tag.count("-") < ON_ENVIRONMENT)
 
 
 def forget(engine: Engine, tag: str) -> None:

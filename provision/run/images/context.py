@@ -8,7 +8,7 @@ import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provision.assets import folder as asset_folder
@@ -16,6 +16,7 @@ from provision.catalog.images import slim_rules
 from provision.errors import UsageError
 from provision.model.data import to_data
 from provision.model.image import Copied, ImagePlan, SlimRule
+from provision.model.plan import Plan
 from provision.render.dockerfile import brings_python, variables
 from provision.render.image_cpu import cpu_file
 
@@ -51,7 +52,7 @@ def environment_context(
     files = asset_folder("dockerfiles") / "files"
     texts = {
         "lock.txt": plan.plan.lock or "",
-        "plan.json": json.dumps(to_data(plan.plan), indent=2, ensure_ascii=False) + "\n",
+        "plan.json": json.dumps(to_data(_shared(plan.plan)), indent=2, ensure_ascii=False) + "\n",
         "environment": "".join(f"{name}={value}\n" for name, value in variables(plan).items()),
         "settings": settings(plan, uv_environment),
         "requirements.txt": "".join(f"{line}\n" for line in requirements(plan)),
@@ -95,6 +96,13 @@ def rules(plan: ImagePlan) -> tuple[SlimRule, ...]:
         for rule in slim_rules()
         if (not rule.frameworks or frameworks & set(rule.frameworks)) and (plan.minimal or not rule.minimal)
     )
+
+
+def _shared(plan: Plan) -> Plan:
+    """What all tags of an environment have in common: a tag's name, its CPU and the reasons for both are in labels and
+    reports, and would make its layer another one."""
+    request = replace(plan.request, cpu="generic", cpu_flags=(), cpu_left_out=())
+    return replace(plan, host="image", request=request, reasons=(), rejected=(), steps=(), stock=None)
 
 
 def _rule(rule: SlimRule) -> dict[str, object]:
