@@ -14,6 +14,7 @@ import pytest
 CHECKS = Path(__file__).resolve().parents[2] / "checks"
 SCRIPTS = sorted(path.name for path in CHECKS.glob("*.py") if path.read_text().startswith("#!"))
 PARTS = {"isa_dispatch.py", "isa_files.py", "isa_tables.py", "mnist_data.py", "mnist_nets.py"}
+PARTS |= {f"quick_ops_{name}.py" for name in ("jax", "numpy", "pytorch", "results", "tensorflow")}
 FRAMEWORKS = {"tensorflow", "keras", "torch", "jax", "numpy", "jaxlib"}
 
 HASWELL = "model name\t: Some CPU\nflags\t\t: fpu sse sse2 pni ssse3 sse4_1 sse4_2 popcnt avx avx2 fma f16c\n\n"
@@ -31,6 +32,7 @@ def test_every_script_is_here() -> None:
         "memory_disk.py",
         "mnist.py",
         "native_kernels.py",
+        "quick_ops.py",
     ]
     assert {path.name for path in CHECKS.glob("*.py")} == {*SCRIPTS, *PARTS}
 
