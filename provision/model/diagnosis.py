@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,9 @@ class KnownFailure:
     """"gcc", "clang": only with them, where the compiler is known; empty for all."""
     own_compiler: bool = False
     """Only where the user named a compiler."""
+    what: str = ""
+    """In a few words, for a title: "the libraries and the loaded module have different versions"."""
+    severity: Literal["info", "warning", "error"] = "error"
     source: tuple[str, ...]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from provision.model.build import Compiler
+from provision.model.nvidia import HostNvidia
 
 SCHEMA = 1
 
@@ -115,3 +116,5 @@ class Facts:
     gpus: tuple[Gpu, ...]
     toolkit: Toolkit
     findings: tuple[Finding, ...]
+    nvidia: HostNvidia | None = None
+    """None where no NVIDIA GPU and nothing of NVIDIA's was looked for."""

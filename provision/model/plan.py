@@ -8,6 +8,7 @@ from typing import Literal
 
 from provision.model.build import Build
 from provision.model.request import Request
+from provision.model.setup import NvidiaSetup
 
 SCHEMA = 1
 
@@ -99,3 +100,5 @@ class Plan:
     """What is built from source, in the order of ``stack``."""
     stock: Plan | None = None
     """The plan of the same releases from wheels, where they fit this host: what a build is measured against."""
+    nvidia: NvidiaSetup | None = None
+    """What of NVIDIA's is installed or confirmed first; None where nothing is."""

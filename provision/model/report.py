@@ -131,6 +131,26 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriverOutcome:
+    """What was done to the NVIDIA driver, or found."""
+
+    version: str | None
+    branch: str
+    module: Literal["open", "proprietary"]
+    state: Literal["installed", "confirmed", "kept", "removed"]
+    """ "installed": on disk, and a reboot is asked for. "confirmed": loaded, checked, every GPU seen. "kept": a step
+    failed, and what was there before is there again."""
+    reboot_needed: bool
+    reboot_why: tuple[str, ...] = ()
+    console: tuple[str, ...] = ()
+    """What to type, or to choose, at the box's own console; empty where nothing is to be done there."""
+    held: tuple[str, ...] = ()
+    """Packages that upgrades leave alone from now on."""
+    undo: tuple[str, ...] = ()
+    """Commands that take it back, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     schema: int = SCHEMA
     ok: bool
@@ -148,6 +168,8 @@ class Report:
     configured: tuple[Configured, ...] = ()
     """With --until configure."""
     comparisons: tuple[Comparison, ...] = ()
+    driver: DriverOutcome | None = None
+    """None where the run did nothing about the driver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,9 @@ class Request:
     name: str = "default"
     driver: str = "keep"
     """newest | prod | lts | keep | VERSION"""
+    driver_module: Literal["auto", "open", "proprietary"] = "auto"
+    container_toolkit: bool = False
+    """Set Docker up for GPUs as well."""
     force: bool = False
     """Take the nearest known-good for a GPU or release that the catalog does not list."""
     indexes: tuple[str, ...] = ()
