@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from provision.model.report import CheckOutcome, Environment, Failure, Report, Smoke
 from provision.render.comparison import build_lines, comparison_lines, configured_lines
+from provision.render.driver import driver_lines
 
 MARK = {"pass": "ok  ", "fail": "FAIL", "skip": "skip"}
 
@@ -22,6 +23,8 @@ def report_text(report: Report, verdict: Sequence[str] | None = None) -> str:
     ``verdict``: its lines, where they are not those of an environment on a host.
     """
     lines = [report.host, ""]
+    if report.driver is not None:
+        lines += [*driver_lines(report.driver), ""]
     for build in report.builds:
         lines += [*build_lines(build), ""]
     for configured in report.configured:
@@ -98,7 +101,8 @@ def _verdict(report: Report) -> list[str]:
     environment = report.environment
     if not report.ok:
         kept = [f"still active: {_named(environment)}"] if environment and environment.generation is not None else []
-        return ["verdict: NOT proved", *kept]
+        waits = any(failure.kind == "reboot_needed" for failure in report.failures)
+        return ["verdict: not finished; a reboot is asked for" if waits else "verdict: NOT proved", *kept]
     if report.until:
         return [f"verdict: {UNTIL[report.until]} (--until {report.until})"]
     proved = any(check.id.startswith("mnist") for check in report.checks)

@@ -18,6 +18,7 @@ from provision.run.play_events import HostResult
 if TYPE_CHECKING:
     from provision.run.building import Built
     from provision.run.execute import Options, Target
+    from provision.run.nvidia import Ready
 
 OnEvent = Callable[[Progress], None]
 
@@ -58,8 +59,11 @@ class Carrying:
 
     def install(self, targets: Sequence[Target]) -> dict[str, Report]:
         """Each target made what its plan says; by host name."""
-        wheels, found = self._built([target for target in targets if target.plan.builds])
+        ready, found = self._nvidia([target for target in targets if target.plan.nvidia is not None])
         going = [target for target in targets if target.host.name not in found]
+        wheels, stopped_building = self._built([target for target in going if target.plan.builds])
+        found |= {name: _with_driver(report, ready.get(name)) for name, report in stopped_building.items()}
+        going = [target for target in going if target.host.name not in found]
         stocks = self._stocks([each for each in going if worth_comparing(each.plan, self.options)])
         compared = {name for name, done in stocks.items() if done.report.ok}
         jobs, stopped = self._jobs(going, wheels, held_back=compared)
@@ -71,7 +75,10 @@ class Carrying:
             if name in compared and (contest := _contest(done, stocks[name])) is not None
         ]
         found |= compare(contests, self.options, self.on_event, self.cancel, self.control_dir)
-        return {name: _with_build(report, wheels.get(name), stocks.get(name)) for name, report in found.items()}
+        return found | {
+            name: _with_driver(_with_build(found[name], wheels.get(name), stocks.get(name)), ready.get(name))
+            for name in (target.host.name for target in going)
+        }
 
     def check(self, targets: Sequence[Target]) -> dict[str, Report]:
         """Each target's current generation verified; nothing is installed."""
@@ -80,6 +87,13 @@ class Carrying:
             for target in targets
         ]
         return {name: done.report for name, done in self.play(jobs, tags=("verify",)).items()}
+
+    def _nvidia(self, targets: Sequence[Target]) -> tuple[dict[str, Ready], dict[str, Report]]:
+        if not targets:
+            return {}, {}
+        from provision.run.nvidia import set_up
+
+        return set_up(targets, self.options, on_event=self.on_event, cancel=self.cancel, control_dir=self.control_dir)
 
     def _built(self, targets: Sequence[Target]) -> tuple[dict[str, Built], dict[str, Report]]:
         if not targets:
@@ -208,6 +222,10 @@ def _with_build(report: Report, built: Built | None, stock: Done | None) -> Repo
         builds = tuple(replace(each, notes=(*each.notes, *_unmeasured(stock.report))) for each in builds)
     changed = sum(step.status == "changed" for step in steps)
     return replace(report, builds=builds, steps=steps, changed=changed)
+
+
+def _with_driver(report: Report, ready: Ready | None) -> Report:
+    return report if ready is None else reports.with_driver(report, ready.steps, ready.driver)
 
 
 def _unmeasured(stock: Report) -> tuple[str, ...]:

@@ -66,8 +66,9 @@ Change = Rollback | Remove
 
 
 def settled(target: Target) -> bool:
-    """Whether the current generation is what the plan asks for, whole and as it was installed."""
-    if target.state is None:
+    """Whether the current generation is what the plan asks for, whole and as it was installed, and nothing is left to
+    do for the GPU."""
+    if target.state is None or target.plan.nvidia is not None:
         return False
     current = target.state.generation(target.state.current)
     return current is not None and current.complete and not current.drifted and _stands_for(current, target.plan)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from provision.errors import Interrupted, ProvisionError, VerificationFailed
 from provision.model.environment import EnvironmentState
 from provision.model.host import Host
-from provision.model.report import CheckOutcome, Environment, Failure, Report, Smoke, StepOutcome
+from provision.model.report import CheckOutcome, DriverOutcome, Environment, Failure, Report, Smoke, StepOutcome
 from provision.run.play_events import HostResult
 
 if TYPE_CHECKING:
@@ -35,6 +35,17 @@ def stopped(target: Target, error: ProvisionError) -> Report:
     failures = [failure_of(error)]
     failures += [_failure(each.what, each.why, each.hint, error.exit_code) for each in error.details]
     return _report(target.host, environment=_current(target.state), failures=failures)
+
+
+def failed(target: Target, failures: Sequence[Failure]) -> Report:
+    """The report of a host that stopped before its environment was touched."""
+    return _report(target.host, environment=_current(target.state), failures=failures)
+
+
+def with_driver(report: Report, steps: Sequence[StepOutcome], driver: DriverOutcome | None) -> Report:
+    """The report with what was done before to NVIDIA's software."""
+    changed = report.changed + sum(step.status == "changed" for step in steps)
+    return replace(report, steps=(*steps, *report.steps), changed=changed, driver=driver)
 
 
 def carried_out(target: Target, result: HostResult, before: Sequence[StepOutcome], *, unreaped: bool = False) -> Report:

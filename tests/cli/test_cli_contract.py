@@ -23,7 +23,7 @@ PROVISION = [sys.executable, "-m", "provision"]
 DUMP = Path(__file__).resolve().parents[1] / "hosts" / "debian12-intelvm-nogpu-nodriver"
 REPORT_KEYS = {
     "schema", "ok", "host", "environment", "changed", "steps", "checks", "smoke", "failures", "builds", "comparisons",
-    "configured", "until",
+    "configured", "until", "driver",
 }  # fmt: skip
 
 

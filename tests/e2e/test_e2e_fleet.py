@@ -20,7 +20,7 @@ NUMPY = ("--framework", "numpy==2.4.6", "--yes")
 JAX = ("--framework", "jax==0.10.2", "--yes")
 
 REPORT_KEYS = {"schema", "ok", "host", "environment", "changed", "steps", "checks", "smoke", "failures"}
-REPORT_KEYS |= {"builds", "until", "configured", "comparisons"}
+REPORT_KEYS |= {"builds", "until", "configured", "comparisons", "driver"}
 ENVIRONMENT_KEYS = {"name", "generation", "path", "activate", "previous", "switched"}
 CHECK_KEYS = {"id", "status", "what", "why", "hint", "data"}
 SMOKE_KEYS = {"framework", "device", "dataset", "samples", "train_s", "samples_per_s", "accuracy", "peak_fraction"}

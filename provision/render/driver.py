@@ -1,0 +1,24 @@
+"""What a run did to the NVIDIA driver, as the reader of a report sees it."""
+
+from __future__ import annotations
+
+from provision.model.report import DriverOutcome
+
+STATES = {
+    "installed": "is installed, and not loaded yet",
+    "confirmed": "is loaded, its versions agree, and every GPU is seen",
+    "kept": "is the one from before: the change was taken back",
+    "removed": "is removed",
+}
+
+
+def driver_lines(driver: DriverOutcome) -> list[str]:
+    """What it is now, what keeps it from moving, and how to take it back."""
+    version = driver.version or f"of branch {driver.branch}"
+    lines = [f"driver: NVIDIA {version} ({driver.module} module) {STATES[driver.state]}"]
+    lines += [f"  reboot: {why}" for why in driver.reboot_why if driver.reboot_needed]
+    lines += [f"  at the console: {line}" for line in driver.console]
+    if driver.held:
+        lines.append(f"  held against upgrades: {', '.join(driver.held)}")
+    lines += [f"  undo: {line}" for line in driver.undo]
+    return lines
