@@ -37,6 +37,9 @@ class Settings:
     build: BuildSettings = field(default_factory=BuildSettings)
     pairs: int = 3
     """How often a build and the stock wheel are measured, each."""
+    reboot: bool = False
+    become_password: str | None = field(default=None, repr=False)
+    """Once it has been asked for."""
 
 
 def plan_and_run(
@@ -46,8 +49,10 @@ def plan_and_run(
     from provision.cli.interrupt import cancellable
     from provision.cli.plan_command import show
     from provision.cli.planning import look
+    from provision.cli.rebooting import go_on_after_reboots, refuse_reboot_of_this_machine
     from provision.run.ssh import ControlDir
 
+    refuse_reboot_of_this_machine(hosts, settings.reboot)
     with cancellable() as cancel, ControlDir() as control_dir:
         planned = planning(look(hosts, control_dir, cancel))
         if settings.dry_run:
@@ -57,7 +62,10 @@ def plan_and_run(
         stop_if_alone(planned, settings.as_json)
         targets = targets_of(planned)
         announce(targets, settings)
+        settings = with_password(settings) if targets else settings
         reports = carry_out(targets, settings, cancel=cancel, control_dir=control_dir) if targets else ()
+        if settings.reboot:
+            reports = go_on_after_reboots(reports, hosts, planning, settings, cancel=cancel, control_dir=control_dir)
     conclude(in_order(planned, reports), settings.as_json)
 
 
@@ -165,8 +173,15 @@ def execution_options(settings: Settings) -> Options:
         inventories=settings.inventory,
         build=settings.build,
         pairs=settings.pairs,
-        become_password=become_password() if settings.ask_become_pass else None,
+        become_password=with_password(settings).become_password,
     )
+
+
+def with_password(settings: Settings) -> Settings:
+    """The same with the sudo password, where it was to be asked for and has not been."""
+    if not settings.ask_become_pass or settings.become_password is not None:
+        return settings
+    return replace(settings, become_password=become_password())
 
 
 def become_password() -> str:

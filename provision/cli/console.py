@@ -101,6 +101,7 @@ def error_data(error: ProvisionError, host: str | None = None) -> dict[str, Any]
         "comparisons": [],
         "configured": [],
         "until": "",
+        "driver": None,
     }
 
 

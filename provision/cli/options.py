@@ -202,6 +202,11 @@ LockTimeout: TypeAlias = Annotated[
     float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for another run on the same environment.")
 ]
 
+Reboot: TypeAlias = Annotated[
+    bool,
+    typer.Option("--reboot", help="Reboot hosts that need it for their driver, and go on. Never done unasked."),
+]
+
 
 def request_from(
     *,

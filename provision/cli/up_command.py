@@ -37,6 +37,7 @@ from provision.cli.options import (
     Origin,
     Pairs,
     Python,
+    Reboot,
     RemoteCache,
     RemoteExecutor,
     Source,
@@ -117,6 +118,7 @@ def up(
     no_verify: NoVerify = False,
     lock_timeout: LockTimeout = 600,
     ask_become_pass: AskBecomePass = False,
+    reboot: Reboot = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -139,6 +141,7 @@ def up(
     settings = Settings(
         inventory=tuple(inventory or ()), data=data, verify=not no_verify, lock_timeout_s=lock_timeout,
         ask_become_pass=ask_become_pass, dry_run=dry_run, yes=yes, as_json=as_json, build=build, pairs=pairs,
+        reboot=reboot,
     )  # fmt: skip
     chosen = hosts_from(hosts, inventory, limit)
     plan_and_run(chosen, lambda looked: plans_for(looked, request), settings)
@@ -163,6 +166,7 @@ def apply(
     no_verify: NoVerify = False,
     lock_timeout: LockTimeout = 600,
     ask_become_pass: AskBecomePass = False,
+    reboot: Reboot = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -181,5 +185,6 @@ def apply(
     settings = Settings(
         inventory=tuple(inventory or ()), data=data, verify=not no_verify, lock_timeout_s=lock_timeout,
         ask_become_pass=ask_become_pass, dry_run=dry_run, yes=yes, as_json=as_json, build=build, pairs=pairs,
+        reboot=reboot,
     )  # fmt: skip
     plan_and_run(hosts_from(names, inventory, limit), lambda looked: plans_by_host(plans, looked), settings)
