@@ -12,6 +12,7 @@ from harness.addresses import Addresses
 from harness.boxes import Box
 from harness.engine import LABEL, Engine, Unavailable, connect
 from harness.fleet import Fleet, Fleets
+from harness.gpu_box import GpuBox, GpuBoxes
 from harness.images import Images
 from harness.places import RUN, Run
 
@@ -116,3 +117,28 @@ def session_fleet(fleets: Fleets) -> Iterator[Callable[..., Fleet]]:
             return made[key]
 
         yield shared
+
+
+@pytest.fixture(scope="session")
+def gpu_boxes(engine: Engine, fleets: Fleets, harness_run: Run) -> Iterator[GpuBoxes]:
+    try:
+        boxes = GpuBoxes(engine, fleets, harness_run.folder)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield boxes
+    boxes.close()
+
+
+@pytest.fixture
+def gpu_box(gpu_boxes: GpuBoxes) -> Iterator[Callable[..., GpuBox]]:
+    """gpu_box(cards=("GeForce GTX 960",), nouveau=True, secure_boot=False, user="me", uv_cache=False): a bare
+    workstation made of files, gone after the test. See harness.gpu_box."""
+    with ExitStack() as undo:
+
+        def make(cards: Sequence[str] = ("GeForce GTX 960",), **options: Any) -> GpuBox:
+            try:
+                return gpu_boxes.make(cards, undo=undo, **options)
+            except Unavailable as reason:
+                pytest.skip(str(reason))
+
+        yield make

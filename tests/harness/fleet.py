@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,11 +183,19 @@ class Fleets:
         self._made = 0
 
     def make(
-        self, count: int, kind: str = "ssh", *, user: str = "me", uv_cache: bool = False, volumes: Sequence[str] = ()
+        self,
+        count: int,
+        kind: str = "ssh",
+        *,
+        user: str = "me",
+        uv_cache: bool = False,
+        volumes: Sequence[str] = (),
+        files: Mapping[str, tuple[bytes, int, int]] | None = None,
     ) -> Fleet:
         """``count`` hosts of a kind in harness.images.RECIPES, all of them answering.
 
-        ``uv_cache``: ~me/.cache/uv holds what earlier hosts downloaded. ``volumes``: "/here:/there:ro".
+        ``uv_cache``: ~me/.cache/uv holds what earlier hosts downloaded. ``volumes``: "/here:/there:ro". ``files``: on
+        each before it starts, {path: (content, mode, owner)}.
         """
         tag = self._images.tag(kind)
         self._made += 1
@@ -195,7 +203,9 @@ class Fleets:
         with ExitStack() as undo:
             undo.callback(fleet.close)
             for number in range(1, count + 1):
-                fleet.hosts += (self._host(fleet, f"host-{number}", tag, kind, user, uv_cache, volumes),)
+                host = self._host(fleet, f"host-{number}", tag, kind, user, uv_cache, volumes)
+                fleet.hosts += (host,)
+                host.container.put_archive("/", archive(files or {}))
             for host in fleet.hosts:
                 host.container.start()
             for host in fleet.hosts:
@@ -249,6 +259,8 @@ _INIT: dict[str, dict[str, Any]] = {
         "cgroupns": "host",
     }
 }
+# `systemctl reboot` in it ends the container, and the engine starts it again
+_INIT["gpu-box"] = {**_INIT["systemd"], "restart_policy": {"Name": "always"}}
 
 
 def _keygen(path: Path) -> None:

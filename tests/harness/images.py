@@ -65,16 +65,27 @@ _TOOLCHAIN = (
     "bazel-bootstrap bazel-rules-java libeigen3-dev libopenblas-dev"
 )
 
+# What the roles of NVIDIA's driver find on a workstation. The machine itself is put in when a box is made (gpu_box.py).
+_MODULES = "python3 systemd-sysv dbus libpam-systemd dkms kmod gcc make patch openssl unattended-upgrades"
+_MACHINE = """\
+RUN printf '%s\\n' '[Unit]' 'Description=What firmware, initramfs and udev do on a machine' DefaultDependencies=no \\
+        After=local-fs.target 'Before=ssh.service basic.target' '[Service]' Type=oneshot RemainAfterExit=yes \\
+        ExecStart=/usr/local/sbin/machine-boot '[Install]' WantedBy=basic.target \\
+        > /etc/systemd/system/machine.service \\
+ && systemctl enable machine.service
+"""
+
 RECIPES = {
     "bare": 'FROM {base}\nCMD ["sleep", "infinity"]\n',
     "ssh": _SSHD.replace("{packages}", "python3") + _SSHD_ALONE,
     "ssh-nopython": _SSHD.replace("{packages}", "") + _SSHD_ALONE,
     "builder": _SSHD.replace("{packages}", _TOOLCHAIN) + _SSHD_ALONE,
     "systemd": _SSHD.replace("{packages}", "python3 systemd-sysv dbus libpam-systemd") + _SYSTEMD,
+    "gpu-box": _SSHD.replace("{packages}", _MODULES) + _MACHINE + _SYSTEMD,
 }
 """bare: what debootstrap gives (sh, apt; no Python, no sshd). ssh: sshd alone, Python, the user me with sudo.
 ssh-nopython: the same less Python. builder: as ssh, with what source builds need: a compiler, Bazel, Eigen, OpenBLAS.
-systemd: as ssh, with systemd as its init."""
+systemd: as ssh, with systemd as its init. gpu-box: as systemd, with dkms and a compiler: see harness.gpu_box."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
