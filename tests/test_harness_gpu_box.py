@@ -102,9 +102,9 @@ def test_without_headers_packages_go_in_and_no_module_is_built(gpu_box: GpuBoxFi
 def test_debians_own_driver_is_installed_under_another_module_name(gpu_box: GpuBoxFixture) -> None:
     box = gpu_box()
     box.install_debian_driver()
-    assert box.driver_version() == "535.247.01"
+    assert box.driver_version() == "535.261.03"
     assert box.modinfo() == {}
-    assert box.modinfo("nvidia-current")["version"] == "535.247.01"
+    assert box.modinfo("nvidia-current")["version"] == "535.261.03"
     assert box.smi()[0] == 0
 
 

@@ -96,7 +96,7 @@ def _dkms_deb(
     words = {"name": name, "version": version, "package": package}
     return Deb(
         name=package, version=full, architecture=architecture(), section="kernel", relations=relations,
-        component="non-free" if debian else "main",
+        component=("contrib" if module == "open" else "non-free") if debian else "main",
         files={**files, f"{source}/dkms.conf": lines.encode()},
         scripts={
             "postinst": f'[ "$1" = configure ] || exit 0\n{_ENABLE.format(**words)}', "prerm": _FORGET.format(**words)
@@ -186,31 +186,40 @@ def persistenced(full: str, component: str = "main") -> Deb:
     )  # fmt: skip
 
 
-def debian_driver(version: str = "535.247.01", *, broken: tuple[Module, ...] = ()) -> list[Deb]:
-    """The driver as Debian 12's own archive has it: component non-free (the open module's: contrib)."""
-    full, arch = f"{version}-1~deb12u1", architecture()
+def debian_driver(version: str = "535.261.03", *, broken: tuple[Module, ...] = ()) -> list[Deb]:
+    """The driver as Debian 12's own archive has it (names and relations read there on 2026-11-23, desktop left out).
+
+    Its module is installed as nvidia-current.ko. nvidia-driver does not depend on libcuda1.
+    """
+    full, arch = f"{version}-1", architecture()
     exact = f"(= {full})"
-    flavours: tuple[tuple[str, Module], ...] = (
-        ("nvidia-kernel-dkms", "proprietary"), ("nvidia-open-kernel-dkms", "open")
-    )  # fmt: skip
+    flavours: tuple[tuple[str, Module, str], ...] = (
+        ("nvidia-kernel-dkms", "proprietary", "nvidia-kernel"),
+        ("nvidia-open-kernel-dkms", "open", "nvidia-open-kernel"),
+    )
     dkms = [
         _dkms_deb(
             package, full, version, module, broken=module in broken, debian=True,
-            relations={"Depends": f"dkms (>= 3.0.3), nvidia-kernel-support {exact}", "Provides": "nvidia-kernel-any"},
+            relations={
+                "Depends": f"firmware-nvidia-gsp {exact}, nvidia-kernel-support--v1, dkms (>= 3.0.3-4~)",
+                "Recommends": f"nvidia-driver (>= {version}) | libcuda1 (>= {version})",
+                "Provides": f"{provided}-{version}, {package}-any (= {version})",
+            },
         )
-        for package, module in flavours
+        for package, module, provided in flavours
     ]  # fmt: skip
-    kernel = f"nvidia-kernel-dkms {exact} | nvidia-open-kernel-dkms {exact}"
+    kernel = f"nvidia-kernel-dkms {exact} | nvidia-kernel-{version} | nvidia-open-kernel-{version}"
     install = "install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n"
     return [
         *dkms,
         Deb(
             name="nvidia-kernel-support", version=full, architecture=arch, component="non-free",
+            relations={"Depends": "nvidia-modprobe", "Provides": "nvidia-kernel-support--v1"},
             files={"/etc/modprobe.d/nvidia-current.conf": install.encode()},
         ),
         Deb(
             name="nvidia-driver", version=full, architecture=arch, component="non-free",
-            relations={"Depends": f"libcuda1 {exact}, libnvidia-ml1 {exact}, {kernel}", "Recommends": "nvidia-smi"},
+            relations={"Depends": f"libnvidia-ml1 {exact}, {kernel}", "Recommends": "nvidia-persistenced"},
         ),
         Deb(
             name="nvidia-smi", version=full, architecture=arch, component="non-free",
