@@ -1,6 +1,6 @@
 """A workstation with an NVIDIA card, made of files: real SSH, systemd, apt, dkms and kmod; no GPU and no kernel.
 
-What a container cannot have lies in /machine (gpu_machine/machine), which stands for / where product code reads
+What a container cannot have lies in /machine (harness.gpu_machine), which stands for / where product code reads
 /proc, /sys, /dev and /run: inventory variable provision_machine_root. Packages come from a mirror of this run.
 """
 
@@ -23,7 +23,11 @@ from harness.gpu_packages_server import CODENAME, Mirror, PackageCache
 
 ROOT = "/machine"
 RECORD = "/var/lib/provision/nvidia.json"
-PROGRAMS = ("modprobe", "rmmod", "lsmod", "update-initramfs")
+PROGRAMS = (
+    "/usr/sbin/modprobe", "/usr/sbin/rmmod", "/usr/sbin/lsmod", "/usr/sbin/update-initramfs", "/usr/bin/mokutil",
+    "/usr/bin/dmesg", "/usr/local/sbin/machine-boot", "/usr/local/sbin/machine-hook",
+)  # fmt: skip
+PROGRAM = '#!/bin/sh\nPYTHONPATH=/usr/local/lib/machine exec /usr/bin/python3 -m harness.gpu_machine {name} "$@"\n'
 WAIT_S = 120.0
 
 DRIVER = (
@@ -208,8 +212,8 @@ class GpuBox(Host):
             )
 
     def fill(self, path: str) -> str:
-        """A script that leaves no room on the file system of ``path``: for a hook, or to run at once."""
-        return f"dd if=/dev/zero of={path}/.fill bs=4k 2>/dev/null || true"
+        """A script that leaves no room on the small disk at ``path``: for a hook, or to run at once."""
+        return f"fallocate -l $(df --output=avail -k {path} | tail -1)K {path}/.fill || true"
 
     def _mount_namespace(self) -> Callable[[str], None]:
         if os.getuid() != 0:
@@ -291,14 +295,14 @@ def machine_files(
     cards: Sequence[str], *, nouveau: bool, secure_boot: bool, mirror: Mirror
 ) -> dict[str, tuple[bytes, int, int]]:
     """What makes a container of image "gpu-box" this machine: {path: (content, mode, owner)}."""
-    program = (FILES / "machine").read_bytes()
-    names = [f"/usr/sbin/{name}" for name in PROGRAMS] + ["/usr/bin/mokutil", "/usr/bin/dmesg"]
-    names += ["/usr/local/sbin/machine-boot", "/usr/local/sbin/machine-hook"]
     described = [card(name, number) for number, name in enumerate(cards, 1)]
     built = {"cards": described, "nouveau": nouveau, "secure_boot": secure_boot}
     sources = f"deb {mirror.url}/debian {CODENAME} main\n"
+    programs = {path: PROGRAM.format(name=Path(path).name).encode() for path in PROGRAMS}
+    library = {f"/usr/local/lib/machine/harness/gpu_machine/{path.name}": path for path in FILES.glob("*.py")}
     return {
-        **dict.fromkeys(names, (program, 0o755, 0)),
+        **{path: (text, 0o755, 0) for path, text in programs.items()},
+        **{path: (source.read_bytes(), 0o644, 0) for path, source in library.items()},
         f"{ROOT}/machine.json": (json.dumps(built, indent=1).encode(), 0o644, 0),
         "/etc/apt/sources.list": (sources.encode(), 0o644, 0),
         "/etc/apt/trusted.gpg.d/archive.asc": (mirror.key.armored, 0o644, 0),

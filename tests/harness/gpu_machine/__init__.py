@@ -1,0 +1,1 @@
+"""Programs of the machine made of files: see __main__.py."""
