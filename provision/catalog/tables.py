@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from provision.catalog.load import read_chips
+from provision.catalog.nvidia import package_table
 from provision.catalog.releases import framework_releases
 from provision.catalog.rows import FOLDER, make, make_all, table
 from provision.model.catalog import (
@@ -85,6 +86,7 @@ def read(folder: Path = FOLDER) -> Catalog:
         open_modules=make(OpenModules, drivers.get("open_modules"), "drivers.toml", "[open_modules]"),
         chips=read_chips(folder),
         builds={framework: read_build(name, folder) for framework, name in BUILDS.items()},
+        packages=package_table,
     )
 
 

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from provision.model.chips import Chips
 from provision.model.recipes import BuildTable, Device, SourceRecipe
+from provision.model.setup import PackageTable
 
 Confidence = Literal["binary", "documented", "script", "inferred", "unconfirmed"]
 
@@ -293,6 +294,10 @@ class KernelRules:
     notes: str = ""
 
 
+def _no_packages(role: str, distribution: str) -> PackageTable | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     releases: tuple[Release, ...]
@@ -314,6 +319,8 @@ class Catalog:
     """Other names of the frameworks: "tf" is "tensorflow"."""
     builds: Mapping[str, BuildTable] = field(default_factory=dict)
     """By framework: what its source builds are told."""
+    packages: Callable[[str, str], PackageTable | None] = _no_packages
+    """(role, distribution) -> what it knows of it; read when it is asked for."""
 
     def of(self, framework: str) -> tuple[Release, ...]:
         """Releases of one framework, newest first."""

@@ -85,3 +85,58 @@ class NvidiaSetup:
     cuda_toolkit: PackageSetup | None = None
     cudnn: PackageSetup | None = None
     container_toolkit: PackageSetup | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageSet:
+    """A row of a role's vars: packages that make one outcome, and where they are. Braces in names are filled."""
+
+    id: str
+    releases: tuple[str, ...]
+    """Of the distribution: "24.04", "12", "9"."""
+    archs: tuple[str, ...]
+    repository: str
+    """ "distribution", or the id of a RepositoryRow."""
+    packages: tuple[str, ...]
+    module: Flavour | None = None
+    """None but for drivers."""
+    branches: tuple[str, ...] = ()
+    """Of the driver; empty for any from ``first_branch`` on."""
+    first_branch: str = ""
+    flavours: tuple[str, ...] = ()
+    """Kernels that it exists for, by the last part of their release ("generic"); empty for any."""
+    versions: tuple[str, ...] = ()
+    """Of CUDA or cuDNN; empty for any."""
+    build: Literal["prebuilt", "dkms"] = "dkms"
+    headers: tuple[str, ...] = ()
+    components: tuple[str, ...] = ()
+    version: str = ""
+    stream: str = ""
+    lock: str = ""
+    source: tuple[str, ...]
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryRow:
+    id: str
+    releases: tuple[str, ...]
+    archs: tuple[str, ...] = ()
+    """Empty for all."""
+    url: str
+    suite: str = "/"
+    components: tuple[str, ...] = ()
+    key_url: str
+    fingerprint: str
+    source: tuple[str, ...]
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageTable:
+    """What a role knows of one distribution."""
+
+    manager: Manager
+    sets: tuple[PackageSet, ...]
+    """Best first."""
+    repositories: tuple[RepositoryRow, ...] = ()
