@@ -1,0 +1,174 @@
+"""Which set of packages brings a driver, a toolkit or cuDNN to a host: rows of the roles' tables, filled for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from provision.model.catalog import Catalog
+from provision.model.facts import Facts
+from provision.model.nvidia import Flavour, PackageCandidate
+from provision.model.setup import PackageSet, PackageTable, Repository, RepositoryRow, SetupPackage
+from provision.model.versions import Dotted
+
+MAJORS = frozenset({"debian", "rhel", "rocky", "almalinux", "centos", "ol", "fedora"})
+"""Distributions whose tables go by the major release: "9" of Rocky 9.4."""
+DEB_ARCHS = {"x86_64": "amd64", "aarch64": "arm64"}
+REPOSITORY_ARCHS = {"aarch64": "sbsa"}
+"""What NVIDIA's repositories call a machine, where that is another name: servers with Arm's architecture."""
+DISTRIBUTION = "distribution"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A host as the tables know hosts. Raises nothing: what is not known is empty."""
+
+    distribution: str
+    release: str
+    arch: str
+    kernel: str
+
+    @property
+    def flavour(self) -> str:
+        """ "generic" of 6.8.0-60-generic; "amd64" of 6.1.0-18-amd64."""
+        return self.kernel.rpartition("-")[2] if "-" in self.kernel else ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.distribution} {self.release}".strip()
+
+    def words(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {
+            "{kernel}": self.kernel,
+            "{flavour}": self.flavour,
+            "{release}": self.release,
+            "{release_digits}": self.release.replace(".", ""),
+            "{arch}": REPOSITORY_ARCHS.get(self.arch, self.arch),
+            "{deb_arch}": DEB_ARCHS.get(self.arch, self.arch),
+            **more,
+        }
+
+
+def place_of(facts: Facts) -> Place:
+    system = facts.system.os
+    release = system.version_id or ""
+    return Place(
+        distribution=system.id or "",
+        release=release.split(".")[0] if system.id in MAJORS else release,
+        arch=facts.cpu.arch or "x86_64",
+        kernel=facts.system.kernel or "",
+    )
+
+
+def filled(text: str, words: Mapping[str, str]) -> str:
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
+
+
+def table_for(role: str, facts: Facts, catalog: Catalog) -> PackageTable | None:
+    """None where no table has this distribution."""
+    place = place_of(facts)
+    name = "wsl" if facts.system.wsl and role in ("cuda_toolkit", "cudnn") else place.distribution
+    return catalog.packages(role, name)
+
+
+def of_release(table: PackageTable, place: Place) -> tuple[PackageSet, ...]:
+    return tuple(row for row in table.sets if place.release in row.releases and place.arch in row.archs)
+
+
+def driver_sets(
+    table: PackageTable, facts: Facts, branch: str, module: Flavour, *, prebuilt_only: bool = False
+) -> tuple[PackageSet, ...]:
+    """The sets that bring this branch and flavour here, best first; none where the package lists say otherwise."""
+    place = place_of(facts)
+    world = world_of(facts)
+    return tuple(
+        row
+        for row in of_release(table, place)
+        if row.module == module
+        and (branch in row.branches if row.branches else _from(row.first_branch, branch))
+        and (not row.flavours or place.flavour in row.flavours)
+        and (not prebuilt_only or row.build == "prebuilt")
+        and (world is None or (row.repository == DISTRIBUTION) == (world == DISTRIBUTION))
+        and not lacking(row, facts, {"{branch}": branch})
+    )
+
+
+def _from(first: str, branch: str) -> bool:
+    return not first or Dotted(branch) >= Dotted(first)
+
+
+def world_of(facts: Facts) -> str | None:
+    """Where the driver packages that are here came from: "distribution" or "cuda". None where there are none, or where
+    that cannot be told. The two are never mixed: the same names mean other packages in them."""
+    found = facts.nvidia
+    if found is None:
+        return None
+    names = {package.name for package in found.packages}
+    if not names & DRIVER_NAMES and not any(name.startswith(("nvidia-driver-", "cuda-drivers-")) for name in names):
+        return None
+    ours = "nvidia-driver-cuda" in names or any(name.startswith(("cuda-drivers", "nvidia-open")) for name in names)
+    return "cuda" if ours else DISTRIBUTION
+
+
+DRIVER_NAMES = frozenset({"nvidia-driver", "nvidia-driver-cuda", "cuda-drivers", "nvidia-open"})
+
+
+def lacking(row: PackageSet, facts: Facts, more: Mapping[str, str]) -> tuple[str, ...]:
+    """Its packages for which the distribution's lists have no candidate of the right version; none where nobody
+    asked, or where they come from a repository that is not configured yet."""
+    known = facts.nvidia.candidates if facts.nvidia else None
+    if known is None or row.repository != DISTRIBUTION:
+        return ()
+    words = place_of(facts).words(more)
+    version = filled(row.version, words)
+    return tuple(name for each in row.packages if not _has(known, name := filled(each, words), version))
+
+
+def _has(known: Iterable[PackageCandidate], name: str, version: str) -> bool:
+    """Debian's "1:535.261" is 535.261 upstream."""
+    return any(each.name == name and each.version.rpartition(":")[2].startswith(version) for each in known)
+
+
+def packages_of(row: PackageSet, facts: Facts, more: Mapping[str, str]) -> tuple[SetupPackage, ...]:
+    words = place_of(facts).words(more)
+    source = row.repository if row.repository == DISTRIBUTION else repository_id(row.repository, facts)
+    version = filled(row.version, words)
+    return tuple(SetupPackage(name=filled(each, words), repository=source, version=version) for each in row.packages)
+
+
+def repository_id(name: str, facts: Facts) -> str:
+    """ "cuda-debian12-x86_64"."""
+    place = place_of(facts)
+    if name != "cuda":
+        return name
+    return f"cuda-{'wsl-ubuntu' if facts.system.wsl else place.text.replace(' ', '')}-{place.arch}"
+
+
+def repository_of(row: PackageSet, table: PackageTable, facts: Facts) -> Repository | None:
+    """What has to be configured for it; None for the distribution's own."""
+    if row.repository == DISTRIBUTION:
+        return None
+    place = place_of(facts)
+    found = next((each for each in table.repositories if _serves(each, row, place)), None)
+    if found is None:
+        return None
+    words = place.words({})
+    return Repository(
+        id=repository_id(row.repository, facts),
+        manager=table.manager,
+        url=filled(found.url, words),
+        suite=found.suite,
+        components=found.components,
+        key_url=filled(found.key_url, words),
+        fingerprint=found.fingerprint,
+    )
+
+
+def _serves(repository: RepositoryRow, row: PackageSet, place: Place) -> bool:
+    return (
+        repository.id == row.repository
+        and place.release in repository.releases
+        and (not repository.archs or place.arch in repository.archs)
+    )
