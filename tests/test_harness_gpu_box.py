@@ -186,3 +186,18 @@ def test_boxes_do_not_share_packages_or_machines(gpu_box: GpuBoxFixture) -> None
     assert f"Candidate: {VERSION}-1" in said[1]
     assert len(second.sh("ls /machine/sys/bus/pci/devices").split()) == 2
     assert first.boot_id() != second.boot_id()
+
+
+def test_a_card_can_be_ill(gpu_box: GpuBoxFixture) -> None:
+    box = gpu_box(nouveau=False)
+    box.install_driver(VERSION)
+    box.change_card(width=8, throttle=["hw_thermal_slowdown"], power_limit_w=80)
+    _, said = box.smi("-q", "-x")
+    assert "<current_link_width>8x</current_link_width>" in said
+    assert "<clocks_event_reason_hw_thermal_slowdown>Active<" in said
+    box.change_card(fails=True)
+    assert box.smi() == (6, "No devices were found\n")
+    box.change_card(fails=False, vfio=True)
+    box.reboot()
+    assert box.loaded() == ()
+    assert box.sh("basename $(readlink /machine/sys/bus/pci/devices/0000:01:00.0/driver)") == "vfio-pci\n"

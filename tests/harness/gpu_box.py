@@ -154,6 +154,16 @@ class GpuBox(Host):
         """Stand at the console during the next boot, and enrol the key that was asked for."""
         self.sh(f"touch {ROOT}/mok/confirm")
 
+    def change_card(self, number: int = 0, **values: object) -> None:
+        """Another card from now on (its place on the bus: from the next boot).
+
+        ``fails``: it does not start. ``vfio``: bound to vfio-pci. ``width``: PCIe lanes, of 16. ``power_limit_w``, of
+        160. ``throttle``: reasons in nvidia-smi's words. ``temperature_c``.
+        """
+        built = json.loads(self.sh(f"cat {ROOT}/machine.json"))
+        built["cards"][number].update(values)
+        self.write(f"{ROOT}/machine.json", json.dumps(built, indent=1).encode())
+
     def display(self, *, running: bool = True) -> None:
         """Something that uses the GPU, so that its module cannot be unloaded."""
         self.sh(f"touch {ROOT}/gpu_in_use" if running else f"rm -f {ROOT}/gpu_in_use")

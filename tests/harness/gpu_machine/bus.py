@@ -34,7 +34,7 @@ def plug(card: Card) -> None:
     values = {
         "vendor": "0x10de", "device": f"0x{card['device']:04x}", "class": "0x030000", "boot_vga": "1",
         "current_link_speed": "8.0 GT/s PCIe", "max_link_speed": "8.0 GT/s PCIe",
-        "current_link_width": "16", "max_link_width": "16",
+        "current_link_width": str(card.get("width", 16)), "max_link_width": "16",
     }  # fmt: skip
     for name, value in values.items():
         write(f"{folder(card)}/{name}", f"{value}\n")
