@@ -12,15 +12,22 @@ from provision.model.facts import Facts
 from provision.model.plan import Objection
 from provision.model.request import Request
 from provision.model.versions import ComputeCapability, Dotted
+from provision.resolve.driver_problems import (
+    GSP_FROM,
+    OPEN_ONLY_FROM,
+    has_packages,
+    has_signed_packages,
+    kernel_problem,
+    kernel_takes,
+    module_problem,
+    no_packages,
+    other_install_problem,
+)
 from provision.resolve.overrides import with_driver
 from provision.resolve.targets import Target, chip_of, integrated, kinds, name_all, targets
 
 Module = Literal["open", "proprietary"]
 
-GSP_FROM = ComputeCapability(7, 5)
-"""The open modules need the GSP that Turing was the first to have."""
-OPEN_ONLY_FROM = ComputeCapability(10, 0)
-"""Blackwell and newer run with the open modules only."""
 OPEN_DEFAULT_FROM = 560
 
 
@@ -34,6 +41,8 @@ class DriverOption:
     branch: str | None
     module: Module | None
     source: str = ""
+    signed: bool = False
+    """Chosen before a newer branch because its module comes signed, and Secure Boot is on."""
 
 
 def options(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverOption, ...]:
@@ -49,6 +58,9 @@ def options(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverOpt
         return (_asked(now, problem, request, catalog),)
     other = None if problem else _replacement(now, supported_branch(facts, request, catalog), request)
     if facts.driver.state != "working":
+        signed = None if problem else _replacement(now, signed_branch(facts, request, catalog), request)
+        if signed is not None and other is not None and signed.branch != other.branch:
+            return (replace(signed, signed=True), other)
         return (other or now,)
     newer = other if other and other.version and _newer(other.version, facts.driver.version) else None
     return (now, newer) if newer else (now,)
@@ -98,6 +110,9 @@ def _asked(now: DriverOption, problem: Objection | None, request: Request, catal
         newer = request.driver == "newest" and Dotted(now.version) > Dotted(row.newest_seen or row.branch)
         if same or newer:
             return now
+    refusal = _not_here(row, facts, request, catalog)
+    if refusal is not None:
+        raise NoStackFits(what=f"--driver {request.driver}: {refusal.what}", why=refusal.why, hint=refusal.hint)
     option = _replacement(now, row, request, version=exact)
     return now if option is None or option.version == now.version else option
 
@@ -135,11 +150,35 @@ def supported_branch(facts: Facts, request: Request, catalog: Catalog) -> Driver
     return _newest(facts, request, catalog, lambda row: row.supported)
 
 
+def signed_branch(facts: Facts, request: Request, catalog: Catalog) -> DriverBranch | None:
+    """The newest of those whose module the distribution has signed: with Secure Boot on nobody has to enrol a key at
+    the console. None where that is not so, or not known."""
+    if facts.system.secure_boot is not True:
+        return None
+
+    def signed(row: DriverBranch) -> bool:
+        return row.supported and has_signed_packages(row, module_for(row, facts, request), facts, catalog)
+
+    return _newest(facts, request, catalog, signed)
+
+
 def _newest(
     facts: Facts, request: Request, catalog: Catalog, test: Callable[[DriverBranch], bool]
 ) -> DriverBranch | None:
-    found = [row for row in serving(facts, request, catalog) if test(row) and row.newest_seen]
+    found = [
+        row
+        for row in serving(facts, request, catalog)
+        if test(row) and row.newest_seen and _not_here(row, facts, request, catalog) is None
+    ]
     return max(found, key=lambda row: Dotted(row.branch), default=None)
+
+
+def _not_here(row: DriverBranch, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    """Why the branch cannot be put on this host, though it drives its GPUs."""
+    if not kernel_takes(row, facts):
+        return kernel_problem(row, facts)
+    module = module_for(row, facts, request)
+    return None if has_packages(row, module, facts, catalog) else no_packages(row, module, facts, catalog)
 
 
 def serving(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverBranch, ...]:
@@ -187,6 +226,8 @@ def _age(architecture: str | None, catalog: Catalog) -> int | None:
 
 
 def module_for(row: DriverBranch, facts: Facts, request: Request) -> Module:
+    if request.driver_module != "auto":
+        return request.driver_module
     found = _capabilities(facts, request)
     if any(each < GSP_FROM for each in found):
         return "proprietary"
@@ -205,16 +246,23 @@ def installation_problem(facts: Facts, request: Request, catalog: Catalog) -> Ob
     place = _place_problem(facts, request)
     if place is not None:
         return place
-    conflict = driver_conflict(facts, request)
-    if conflict is not None:
-        return conflict
+    found = driver_conflict(facts, request) or module_problem(facts, request) or other_install_problem(facts)
+    if found is not None:
+        return found
     if supported_branch(facts, request, catalog) is None:
-        return Objection(
+        return _nearest_refusal(facts, request, catalog) or Objection(
             what="no driver drives every GPU here",
             why=f"the box has {name_all(targets(facts, request))}; {branches_text(facts, request, catalog)}",
             hint=_one_generation(facts, request),
         )
     return None
+
+
+def _nearest_refusal(facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    """Of the newest branch that drives them all, why it cannot be had here."""
+    rows = [row for row in serving(facts, request, catalog) if row.supported and row.newest_seen]
+    row = max(rows, key=lambda each: Dotted(each.branch), default=None)
+    return None if row is None else _not_here(row, facts, request, catalog)
 
 
 def _place_problem(facts: Facts, request: Request) -> Objection | None:

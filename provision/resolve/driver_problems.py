@@ -1,0 +1,142 @@
+"""Why a driver of some branch or flavour cannot be put on a host: its kernel, its packages, what is there already."""
+
+from __future__ import annotations
+
+from provision.model.catalog import Catalog, DriverBranch
+from provision.model.facts import Facts
+from provision.model.nvidia import Flavour
+from provision.model.plan import Objection
+from provision.model.request import Request
+from provision.model.versions import ComputeCapability, Dotted, numbers
+from provision.resolve.packages import DISTRIBUTION, driver_sets, lacking, of_release, place_of, table_for
+from provision.resolve.targets import Target, name_all, targets
+
+GSP_FROM = ComputeCapability(7, 5)
+"""The open modules need the GSP that Turing was the first to have."""
+OPEN_ONLY_FROM = ComputeCapability(10, 0)
+"""Blackwell and newer run with the open modules only."""
+
+
+def kernel_takes(row: DriverBranch, facts: Facts) -> bool:
+    """Whether the branch builds for a kernel as old as the running one. Unknown is not no."""
+    if not row.min_kernel or not facts.system.kernel:
+        return True
+    try:
+        running = numbers(facts.system.kernel)
+    except ValueError:
+        return True
+    return running >= numbers(row.min_kernel)
+
+
+def has_packages(row: DriverBranch, module: Flavour, facts: Facts, catalog: Catalog) -> bool:
+    """Whether a set brings it here. True as well where no table knows the distribution or its release."""
+    table = table_for("nvidia_driver", facts, catalog)
+    if table is None or not of_release(table, place_of(facts)):
+        return True
+    return bool(driver_sets(table, facts, row.branch, module))
+
+
+def has_signed_packages(row: DriverBranch, module: Flavour, facts: Facts, catalog: Catalog) -> bool:
+    table = table_for("nvidia_driver", facts, catalog)
+    return table is not None and bool(driver_sets(table, facts, row.branch, module, prebuilt_only=True))
+
+
+def kernel_problem(row: DriverBranch, facts: Facts) -> Objection:
+    return Objection(
+        what=f"driver branch {row.branch} is too new for this kernel",
+        why=f"it needs Linux {row.min_kernel} or newer; {facts.system.kernel} is running",
+        hint="upgrade the kernel or the distribution, reboot, and plan again; --device cpu does without a driver",
+    )
+
+
+def no_packages(row: DriverBranch, module: Flavour, facts: Facts, catalog: Catalog) -> Objection:
+    """The lists are known and lack it, or no repository of this release has the branch."""
+    table, place = table_for("nvidia_driver", facts, catalog), place_of(facts)
+    rows = of_release(table, place) if table else ()
+    missing = [
+        name
+        for each in rows
+        if each.module == module and row.branch in each.branches
+        for name in lacking(each, facts, {"{branch}": row.branch})
+    ]
+    if missing:
+        return Objection(
+            what=f"no candidate for {', '.join(dict.fromkeys(missing))}",
+            why=f"the package lists of this {place.text} do not have it, and nothing was changed",
+            hint=_lists_hint(table.manager if table else "apt"),
+        )
+    return Objection(
+        what=f"no packages of driver branch {row.branch} ({module} module) for {place.text}",
+        why=_branches_here(facts, catalog, module),
+        hint="use a release of the distribution that has it, or --device cpu",
+    )
+
+
+def _lists_hint(manager: str) -> str:
+    update = "apt-get update" if manager == "apt" else "dnf makecache"
+    return f"refresh the lists (sudo {update}), switch the archive's components on (restricted, non-free), plan again"
+
+
+def _branches_here(facts: Facts, catalog: Catalog, module: Flavour) -> str:
+    table, place = table_for("nvidia_driver", facts, catalog), place_of(facts)
+    rows = [each for each in of_release(table, place) if each.module == module] if table else []
+    own = sorted({branch for each in rows for branch in each.branches}, key=Dotted)
+    further = min((each.first_branch for each in rows if not each.branches), key=Dotted, default="")
+    parts = [f"{place.distribution} has {', '.join(own)}"] if own else []
+    parts += [f"NVIDIA's repository {further} and newer"] if further else []
+    return "; ".join(parts) or f"none is known with the {module} module"
+
+
+def module_problem(facts: Facts, request: Request) -> Objection | None:
+    """The flavour that --driver-module asks for, and a GPU that does not run with it."""
+    here = [target for target in targets(facts, request) if target.gpu and target.capability]
+    if request.driver_module == "open":
+        old = tuple(each for each in here if each.capability and each.capability < GSP_FROM)
+        why = "the open kernel modules need a GSP, which Turing was the first to have: they load, and refuse the GPU"
+        return _flavour(old, "open", "proprietary", why)
+    if request.driver_module == "proprietary":
+        new = tuple(each for each in here if each.capability and each.capability >= OPEN_ONLY_FROM)
+        why = "Blackwell and newer run with the open kernel modules only"
+        return _flavour(new, "proprietary", "open", why)
+    return None
+
+
+def _flavour(found: tuple[Target, ...], asked: str, other: str, why: str) -> Objection | None:
+    if not found:
+        return None
+    return Objection(
+        what=f"the {asked} kernel module does not drive {name_all(found)}",
+        why=why,
+        hint=f"leave --driver-module out, or --driver-module {other}",
+    )
+
+
+def other_install_problem(facts: Facts) -> Objection | None:
+    """A driver that packages would collide with."""
+    found = facts.nvidia.other_installs[0] if facts.nvidia and facts.nvidia.other_installs else None
+    if found is None:
+        return None
+    if found.kind == "runfile":
+        return Objection(
+            what="a driver was installed by NVIDIA's .run file",
+            why=f"{found.evidence} is there: packages would put theirs beside it, and neither would work",
+            hint="take it away at a text console, `sudo nvidia-uninstall`, then reboot and plan again",
+        )
+    return Objection(
+        what="the driver here belongs to Lambda Stack",
+        why=f"{found.evidence}: it brings its own driver, CUDA and frameworks, and upgrades them together",
+        hint="upgrade it with Lambda Stack, or remove that first (`sudo apt-get purge lambda-stack-cuda`)",
+    )
+
+
+def bound_elsewhere(facts: Facts, request: Request) -> tuple[Target, ...]:
+    """GPUs that are to be used and are reserved for a virtual machine."""
+    if facts.nvidia is None:
+        return ()
+    held = {each.pci_address for each in facts.nvidia.gpus if each.kernel_driver == "vfio-pci"}
+    return tuple(each for each in targets(facts, request) if each.gpu and each.gpu.pci_address in held)
+
+
+def origin_text(repository: str) -> str:
+    """ "the distribution" or "NVIDIA's repository"."""
+    return "the distribution" if repository == DISTRIBUTION else f"NVIDIA's repository {repository}"
