@@ -79,7 +79,7 @@ def _believed(plan: Plan) -> Plan:
 
     found = fingerprint(plan)
     lock = plan.lock if found == plan.fingerprint else None
-    return replace(plan, fingerprint=found, lock=lock, steps=with_availability(plan.steps))
+    return replace(plan, fingerprint=found, lock=lock, steps=with_availability(plan.steps, plan.nvidia))
 
 
 def _stack(plan: Plan) -> str:

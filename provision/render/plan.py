@@ -13,7 +13,7 @@ from provision.model.versions import Dotted
 WIDTH = 100
 INDENT = "  "
 SHOWN_REJECTIONS = 4
-LATER = "[not carried out by this version]"
+LATER = "[by hand]"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 CHANGE = "change"
 """The rule of reasons that say what would have to change."""
@@ -152,9 +152,9 @@ def _stops(plan: Plan) -> list[str]:
     later = [str(number) for number, step in enumerate(plan.steps, 1) if not step.available]
     if not later:
         return []
-    which = f"step {later[0]} is" if len(later) == 1 else f"steps {' and '.join(later)} are"
+    which = f"step {later[0]} has" if len(later) == 1 else f"steps {' and '.join(later)} have"
     without = "; --device cpu plans without the GPU" if any(each.device == "cuda" for each in plan.stack) else ""
-    return _wrapped(f"`provision up` stops before it changes anything: {which} not carried out yet{without}", "")
+    return _wrapped(f"`provision up` stops before it changes anything: {which} to be done by hand{without}", "")
 
 
 def _row(name: str, value: str) -> list[str]:

@@ -18,6 +18,7 @@ from provision.resolve.build_lines import build_lines
 from provision.resolve.build_reasons import build_reasons, compared
 from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities
 from provision.resolve.changes import changes
+from provision.resolve.nvidia import nvidia_setup
 from provision.resolve.overrides import completed
 from provision.resolve.reasons import reasons
 from provision.resolve.solve import Judged, Solution, solve
@@ -40,6 +41,7 @@ def plan_for(facts: Facts, request: Request, catalog: Catalog) -> Plan:
     built = builds(told)
     stack = _devices(tuple(_stack(each, solution, environment, built, request, catalog) for each in solution.chosen))
     stock = stock_plan(solution, built, read, request, catalog, plan_for)
+    setup = nvidia_setup(solution, facts, request, catalog)
     plan = Plan(
         host=facts.host,
         request=request,
@@ -55,11 +57,12 @@ def plan_for(facts: Facts, request: Request, catalog: Catalog) -> Plan:
             for each in row
             if each.objections
         ),
-        steps=steps(solution, stack, build_lines(told, built), compared(stock, request), facts, request),
+        steps=steps(solution, stack, build_lines(told, built), compared(stock, request), setup, facts, request),
         arch=facts.cpu.arch,
         glibc=facts.system.glibc,
         builds=built,
         stock=stock,
+        nvidia=setup,
     )
     return replace(plan, fingerprint=fingerprint(plan))
 

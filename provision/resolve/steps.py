@@ -8,24 +8,21 @@ from dataclasses import replace
 from provision.model.facts import Facts
 from provision.model.plan import Stack, Step
 from provision.model.request import Request
+from provision.model.setup import NvidiaSetup
 from provision.resolve.candidates import system_pythons
 from provision.resolve.solve import Solution
+from provision.resolve.steps_nvidia import nvidia_steps
 
 ENVIRONMENTS = "~/.local/share/provision/envs"
 """$XDG_DATA_HOME decides on the host; this is where it usually points."""
 
-DRIVER_PACKAGES = {
-    ("ubuntu", "proprietary"): "nvidia-driver-{branch}-server",
-    ("ubuntu", "open"): "nvidia-driver-{branch}-server-open",
-    ("debian", "proprietary"): "cuda-drivers-{branch} with nvidia-driver-pinning-{branch}, NVIDIA's repository",
-    ("debian", "open"): "nvidia-driver-cuda nvidia-kernel-open-dkms of branch {branch}, NVIDIA's repository",
-    ("rhel", "proprietary"): "kmod-nvidia-latest-dkms nvidia-driver nvidia-driver-cuda of branch {branch}",
-    ("rhel", "open"): "nvidia-open of branch {branch}, NVIDIA's repository",
-}
-"""By distribution and module (facts/install_nvidia.md, section 2)."""
-CARRIED_OUT = frozenset({"python", "source_build", "environment", "verification", "comparison"})
+CARRIED_OUT = frozenset(
+    {
+        "nvidia_driver", "persistenced", "cuda_toolkit", "cudnn", "nvidia_container_toolkit", "python", "source_build",
+        "environment", "verification", "comparison",
+    }
+)  # fmt: skip
 """Ids of the steps that a role carries out; `up` stops before any other."""
-FAMILIES = {"rocky": "rhel", "almalinux": "rhel", "centos": "rhel", "fedora": "rhel", "linuxmint": "ubuntu"}
 
 
 def steps(
@@ -33,82 +30,40 @@ def steps(
     stack: tuple[Stack, ...],
     build_lines: tuple[str, ...],
     comparison: str,
+    setup: NvidiaSetup | None,
     facts: Facts,
     request: Request,
 ) -> tuple[Step, ...]:
     """``build_lines``: what the source builds are told; ``comparison``: what they are measured against, if anything."""
     found = (
-        _driver(solution, facts),
-        _toolkit("cuda_toolkit", "CUDA toolkit", solution, facts),
-        _toolkit("cudnn", "cuDNN", solution, facts),
+        *nvidia_steps(solution, setup, facts),
         _python(solution, facts),
         _source_build(stack, build_lines),
         _environment(stack, request),
         _verification(stack, request),
         _comparison(comparison, stack, request),
     )
-    return with_availability(step for step in found if step is not None)
+    return with_availability((step for step in found if step is not None), setup)
 
 
-def with_availability(found: Iterable[Step]) -> tuple[Step, ...]:
-    """The same steps, each available where CARRIED_OUT has its id, whatever it said before."""
-    return tuple(replace(step, available=step.id in CARRIED_OUT) for step in found)
+def with_availability(found: Iterable[Step], setup: NvidiaSetup | None) -> tuple[Step, ...]:
+    """The same steps, each available where CARRIED_OUT has its id and what it needs is known, whatever it said before.
+
+    ``setup``: packages for NVIDIA's steps; without them there is nothing that the roles could install.
+    """
+    parts = setup_parts(setup)
+    return tuple(replace(step, available=step.id in CARRIED_OUT and parts.get(step.id, True)) for step in found)
 
 
-def _driver(solution: Solution, facts: Facts) -> Step | None:
-    driver = solution.driver
-    if driver.action == "none" or all(each.candidate.build.device != "cuda" for each in solution.chosen):
-        return None
-    system = facts.system.os.id or ""
-    key = (FAMILIES.get(system, system), driver.module or "")
-    packages = DRIVER_PACKAGES.get(key, "the distribution's packages of branch {branch}")
-    changes = [f"packages: {packages.format(branch=driver.branch)}, kernel headers; held against upgrades"]
-    changes.append(
-        f"kernel module: {driver.module}, built or taken for the running kernel {facts.system.kernel or ''}".rstrip()
-    )
-    if facts.driver.state == "nouveau":
-        changes.append("/etc/modprobe.d: nouveau is kept from loading")
-    if facts.system.secure_boot:
-        changes.append("Secure Boot: the module's key is enrolled at the console on the next boot")
-    changes.append("a reboot is asked for, never done")
-    verb = "Upgrade" if driver.action == "upgrade" else "Install"
-    return Step(
-        id="nvidia_driver",
-        title=f"{verb} NVIDIA driver {driver.version} ({driver.module} module)",
-        needs_root=True,
-        changes=tuple(changes),
-    )
-
-
-def _toolkit(step: str, name: str, solution: Solution, facts: Facts) -> Step | None:
-    """CUDA and cuDNN for builds that do not bring them; what is there already is left alone."""
-    found = []
-    for each in solution.chosen:
-        build = each.candidate.build
-        if build.device != "cuda" or build.bundles_cuda:
-            continue
-        needed, here = (
-            (build.cuda, facts.toolkit.cuda) if step == "cuda_toolkit" else (build.cudnn, facts.toolkit.cudnn)
-        )
-        parts = 2 if step == "cuda_toolkit" else 1
-        if needed and (here is None or here.split(".")[:parts] != needed.split(".")[:parts]):
-            found.append((each.candidate, needed))
-    if not found:
-        return None
-    candidate, needed = found[0]
-    place = (
-        f"/usr/local/cuda-{needed}"
-        if step == "cuda_toolkit"
-        else f"libcudnn{needed.split('.')[0]}, for CUDA {candidate.build.cuda}"
-    )
-    return Step(
-        id=step,
-        title=f"Install {name} {needed}, which the {candidate.framework} wheel does not bring"
-        if not candidate.source
-        else f"Install {name} {needed}, which the source build needs",
-        needs_root=True,
-        changes=(place,),
-    )
+def setup_parts(setup: NvidiaSetup | None) -> dict[str, bool]:
+    """By step: whether the setup has it."""
+    return {
+        "nvidia_driver": setup is not None and setup.driver is not None,
+        "persistenced": setup is not None and setup.persistenced,
+        "cuda_toolkit": setup is not None and setup.cuda_toolkit is not None,
+        "cudnn": setup is not None and setup.cudnn is not None,
+        "nvidia_container_toolkit": setup is not None and setup.container_toolkit is not None,
+    }
 
 
 def _python(solution: Solution, facts: Facts) -> Step | None:

@@ -92,8 +92,8 @@ def unavailable(plan: Plan) -> StepFailed | None:
     titles = "; ".join(step.title for step in missing)
     changes = "\n".join(f"{step.title}: {change}" for step in missing for change in step.changes)
     return StepFailed(
-        what=f"the plan for {plan.host} has a step that provision cannot carry out yet: {titles}",
-        why=changes or "no role does it yet",
+        what=f"the plan for {plan.host} has a step that has to be done by hand: {titles}",
+        why=changes or "no role does it",
         hint="do it by hand and run this again, or plan without it: --device cpu, --origin wheel, --driver keep",
     )
 

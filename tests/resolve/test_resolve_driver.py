@@ -52,7 +52,7 @@ def test_the_newest_branch_that_drives_every_gpu(cards: list[str], expected: tup
     found = step(made, "nvidia_driver")
     assert found is not None
     assert found.needs_root
-    assert not found.available
+    assert found.available
 
 
 def test_kepler_has_470_at_most() -> None:
@@ -202,16 +202,20 @@ def test_a_loaded_driver_that_was_not_asked_is_taken_to_work() -> None:
 
 
 def test_the_install_step_says_what_it_touches() -> None:
-    made = plan(host("GeForce GTX 960", state="nouveau", os="ubuntu", secure_boot=True), "pytorch")
+    made = plan(host("GeForce GTX 960", state="nouveau", os="debian", secure_boot=True), "pytorch")
     found = step(made, "nvidia_driver")
     assert found is not None
     assert found.title == "Install NVIDIA driver 580.178.04 (proprietary module)"
     assert found.changes == (
-        "packages: nvidia-driver-580-server, kernel headers; held against upgrades",
-        "kernel module: proprietary, built or taken for the running kernel 6.1.0-18-amd64",
-        "/etc/modprobe.d: nouveau is kept from loading",
-        "Secure Boot: the module's key is enrolled at the console on the next boot",
-        "a reboot is asked for, never done",
+        "packages from NVIDIA's repository cuda-debian12-x86_64: nvidia-kernel-dkms, nvidia-driver-cuda, "
+        "nvidia-persistenced (580.*)",
+        "to compile it: linux-headers-6.1.0-18-amd64, dkms, gcc, make",
+        "kernel module: proprietary, compiled by DKMS for the running kernel 6.1.0-18-amd64",
+        "/etc/modprobe.d and the initramfs: nouveau is kept from loading, once the module is built",
+        "driver and kernel packages are held against upgrades; the report says how to undo that",
+        "Secure Boot: at the box's own console, on the next boot, choose Enroll MOK and type the password of "
+        "`mokutil --import`; nobody can do that over SSH",
+        "a reboot is asked for where one is needed, never done unasked",
     )
     assert "--device cpu does without a driver" in text(made, "driver.chosen")
 

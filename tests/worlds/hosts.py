@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from provision.model.facts import Cpu, Driver, Facts, Gpu, Memory, Mig, Os, System, Toolkit
+from provision.model.nvidia import HostNvidia
 
 V1 = ("cx8", "fpu", "fxsr", "mmx", "sse", "sse2", "syscall")
 V2 = (*V1, "cx16", "lahf_lm", "pni", "popcnt", "sse4_1", "sse4_2", "ssse3")
@@ -31,6 +32,13 @@ CARDS: dict[str, tuple[str, str, str, str]] = {
     "GeForce RTX 5090": ("GB202", "Blackwell", "12.0", "10de:2b85"),
     "GB10": ("GB20B", "Blackwell", "12.1", "10de:2e12"),
 }
+RELEASES = {
+    "debian": ("12", "6.1.0-18-amd64"),
+    "ubuntu": ("24.04", "6.8.0-60-generic"),
+    "rocky": ("9.6", "5.14.0-570.el9.x86_64"),
+    "fedora": ("43", "6.17.4-300.fc43.x86_64"),
+}
+"""By distribution: a release, and its kernel."""
 
 
 def card(name: str, number: int = 1, source: Any = "pci", mig: Mig | None = None) -> Gpu:
@@ -64,6 +72,8 @@ def host(
     toolkit: Toolkit | None = None,
     secure_boot: bool | None = False,
     gpus: tuple[Gpu, ...] | None = None,
+    kernel: str | None = None,
+    nvidia: HostNvidia | None = None,
 ) -> Facts:
     """A host with these cards; a ``driver`` version means one that works."""
     known = state or ("working" if driver else "absent")
@@ -86,8 +96,8 @@ def host(
         ),
         memory=Memory(total_mib=16384),
         system=System(
-            os=Os(id=os, version_id="12"),
-            kernel="6.1.0-18-amd64",
+            os=Os(id=os, version_id=RELEASES.get(os, ("12", ""))[0]),
+            kernel=kernel or RELEASES.get(os, ("", "6.1.0-18-amd64"))[1],
             glibc=glibc,
             secure_boot=secure_boot,
             wsl=wsl,
@@ -98,4 +108,5 @@ def host(
         gpus=gpus if gpus is not None else tuple(card(name, n, source) for n, name in enumerate(cards, 1)),
         toolkit=toolkit or Toolkit(cuda=None, cudnn=None),
         findings=(),
+        nvidia=nvidia,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from provision.catalog.nvidia import package_table
 from provision.model.catalog import (
     Catalog,
     CompilerFlag,
@@ -353,6 +354,7 @@ TOLD = BuildTable(
 )
 
 CATALOG = Catalog(
+    packages=package_table,
     releases=RELEASES,
     pins=PINS,
     cuda=CUDA,
