@@ -79,6 +79,13 @@ DriverChoice: TypeAlias = Annotated[
     str,
     typer.Option("--driver", help="keep, newest, prod, lts or a version.", rich_help_panel=REQUEST),
 ]
+DriverModule: TypeAlias = Annotated[
+    Literal["auto", "open", "proprietary"],
+    typer.Option("--driver-module", help="Flavour of a driver that is installed.", rich_help_panel=REQUEST),
+]
+ContainerToolkit: TypeAlias = Annotated[
+    bool, typer.Option("--container-toolkit", help="Set Docker up for GPUs as well.", rich_help_panel=REQUEST)
+]
 Force: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -219,6 +226,8 @@ def request_from(
     python: str | None,
     name: str,
     driver: str,
+    driver_module: str = "auto",
+    container_toolkit: bool = False,
     force: bool,
     index: Sequence[str] | None,
     find_links: Sequence[str] | None,
@@ -241,6 +250,8 @@ def request_from(
         python=python,
         name=name,
         driver=driver,
+        driver_module=driver_module,
+        container_toolkit=container_toolkit,
         force=force,
         indexes=tuple(index or ()),
         find_links=tuple(find_links or ()),

@@ -14,9 +14,11 @@ from provision.cli.options import (
     Capability,
     Compiler,
     ComputeCapabilities,
+    ContainerToolkit,
     Cpu,
     Device,
     DriverChoice,
+    DriverModule,
     DriverVersion,
     FindLinks,
     Force,
@@ -75,6 +77,8 @@ def plan(
     python: Python = None,
     name: Name = "default",
     driver: DriverChoice = "keep",
+    driver_module: DriverModule = "auto",
+    container_toolkit: ContainerToolkit = False,
     driver_version: DriverVersion = None,
     capability: Capability = None,
     force: Force = False,
@@ -97,7 +101,8 @@ def plan(
 
     request = request_from(
         catalog=catalog(), framework=framework, device=device, origin=origin, cpu=cpu, capabilities=capabilities,
-        python=python, name=name, driver=driver, force=force, index=index, find_links=find_links, packages=packages,
+        python=python, name=name, driver=driver, driver_module=driver_module,
+        container_toolkit=container_toolkit, force=force, index=index, find_links=find_links, packages=packages,
         source=source, compiler=compiler, keep=keep, blas=blas, accept_mkl_license=accept_mkl_license,
     )  # fmt: skip
     looked = tuple(_overridden(each, driver_version, capability) for each in read(hosts, inventory, limit, dump))

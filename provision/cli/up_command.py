@@ -16,10 +16,12 @@ from provision.cli.options import (
     BuildFolder,
     Compiler,
     ComputeCapabilities,
+    ContainerToolkit,
     Cpu,
     Data,
     Device,
     DriverChoice,
+    DriverModule,
     DryRun,
     FindLinks,
     Force,
@@ -96,6 +98,8 @@ def up(
     python: Python = None,
     name: Name = "default",
     driver: DriverChoice = "keep",
+    driver_module: DriverModule = "auto",
+    container_toolkit: ContainerToolkit = False,
     force: Force = False,
     index: Index = None,
     find_links: FindLinks = None,
@@ -130,7 +134,8 @@ def up(
 
     request = request_from(
         catalog=catalog(), framework=framework, device=device, origin=origin, cpu=cpu, capabilities=capabilities,
-        python=python, name=name, driver=driver, force=force, index=index, find_links=find_links, packages=packages,
+        python=python, name=name, driver=driver, driver_module=driver_module,
+        container_toolkit=container_toolkit, force=force, index=index, find_links=find_links, packages=packages,
         source=source, compiler=compiler, keep=keep, blas=blas, accept_mkl_license=accept_mkl_license,
     )  # fmt: skip
     build = build_settings(

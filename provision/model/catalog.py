@@ -294,7 +294,7 @@ class KernelRules:
     notes: str = ""
 
 
-def _no_packages(role: str, distribution: str) -> PackageTable | None:
+def _no_packages(_role: str, _distribution: str) -> PackageTable | None:
     return None
 
 

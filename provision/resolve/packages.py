@@ -80,19 +80,23 @@ def of_release(table: PackageTable, place: Place) -> tuple[PackageSet, ...]:
 def driver_sets(
     table: PackageTable, facts: Facts, branch: str, module: Flavour, *, prebuilt_only: bool = False
 ) -> tuple[PackageSet, ...]:
-    """The sets that bring this branch and flavour here, best first; none where the package lists say otherwise."""
+    """The sets that bring this branch and flavour here, best first; none where the package lists say otherwise.
+
+    A host stays with the packages that it has, the distribution's or NVIDIA's, as long as those have the branch.
+    """
     place = place_of(facts)
-    world = world_of(facts)
-    return tuple(
+    found = tuple(
         row
         for row in of_release(table, place)
         if row.module == module
         and (branch in row.branches if row.branches else _from(row.first_branch, branch))
         and (not row.flavours or place.flavour in row.flavours)
         and (not prebuilt_only or row.build == "prebuilt")
-        and (world is None or (row.repository == DISTRIBUTION) == (world == DISTRIBUTION))
         and not lacking(row, facts, {"{branch}": branch})
     )
+    world = world_of(facts)
+    same = tuple(row for row in found if world and (row.repository == DISTRIBUTION) == (world == DISTRIBUTION))
+    return same or found
 
 
 def _from(first: str, branch: str) -> bool:
@@ -101,7 +105,7 @@ def _from(first: str, branch: str) -> bool:
 
 def world_of(facts: Facts) -> str | None:
     """Where the driver packages that are here came from: "distribution" or "cuda". None where there are none, or where
-    that cannot be told. The two are never mixed: the same names mean other packages in them."""
+    that cannot be told. The two must not be mixed: the same names mean other packages in them."""
     found = facts.nvidia
     if found is None:
         return None

@@ -109,9 +109,15 @@ def _driver(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
     else:
         detail = f" ({facts.driver.detail})" if facts.driver.detail else ""
         before = f"{STATES.get(facts.driver.state, facts.driver.state)}{detail}"
+    why = "is the newest fit that drives every GPU here"
+    if driver.signed:
+        why = (
+            f"drives every GPU here; Secure Boot is on, and {facts.system.os.id} has signed modules of it, so that no "
+            "key has to be enrolled at the console (--driver newest takes a newer one)"
+        )
     yield Reason(
         rule="driver.chosen",
-        text=f"{before}: branch {driver.branch} ({driver.version}) is the newest fit that drives every GPU here, "
+        text=f"{before}: branch {driver.branch} ({driver.version}) {why}, "
         f"with {module}. --device cpu does without a driver",
         source=driver.source,
     )

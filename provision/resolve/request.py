@@ -27,6 +27,7 @@ DRIVERS = ("keep", "newest", "prod", "lts")
 ALIASES = {"tf": "tensorflow", "torch": "pytorch"}
 """Used where the catalog names no others."""
 DEFAULT_FRAMEWORK = "tensorflow"
+MODULES = ("auto", "open", "proprietary")
 
 
 def parse_request(
@@ -39,6 +40,8 @@ def parse_request(
     python: str | None = None,
     name: str = "default",
     driver: str = "keep",
+    driver_module: str = "auto",
+    container_toolkit: bool = False,
     force: bool = False,
     indexes: Sequence[str] = (),
     find_links: Sequence[str] = (),
@@ -61,6 +64,8 @@ def parse_request(
         python=_python(python),
         name=_name(name),
         driver=_driver(driver),
+        driver_module=cast("Any", _one_of("driver-module", driver_module, MODULES)),
+        container_toolkit=container_toolkit,
         force=force,
         indexes=tuple(_address("--index", text) for text in indexes),
         find_links=tuple(_address("--find-links", text) for text in find_links),
@@ -277,9 +282,12 @@ def _capabilities_without_gpu(request: Request) -> None:
 
 
 def _driver_without_gpu(request: Request) -> None:
-    if request.device == "cpu" and request.driver != "keep":
+    asked = f"--driver {request.driver}" if request.driver != "keep" else ""
+    asked = asked or (f"--driver-module {request.driver_module}" if request.driver_module != "auto" else "")
+    asked = asked or ("--container-toolkit" if request.container_toolkit else "")
+    if request.device == "cpu" and asked:
         raise UsageError(
-            what=f"--device cpu and --driver {request.driver} contradict each other",
+            what=f"--device cpu and {asked} contradict each other",
             why="a CPU stack neither needs nor changes the NVIDIA driver",
             hint="leave one of them out",
         )

@@ -15,6 +15,7 @@ from provision.model.versions import Dotted
 from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities, pythons, system_pythons
 from provision.resolve.copts import oldest_that_takes
 from provision.resolve.driver import drives, installation_problem, update_hint
+from provision.resolve.driver_problems import bound_elsewhere as reserved
 from provision.resolve.targets import Target, box, capability, kernel, kinds, name_all, served_by, targets
 from provision.resolve.told import Told
 
@@ -143,6 +144,19 @@ def mig(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) 
         what="MIG is on and has no devices",
         why=f"{name_all(empty)}: with MIG on, CUDA sees only MIG devices, and none was made",
         hint="make some (`nvidia-smi mig -cgi … -C`) or switch MIG off (`nvidia-smi -mig 0`)",
+    )
+
+
+def bound_elsewhere(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    """A card that is kept for a virtual machine is no card of this host."""
+    held = reserved(facts, request) if candidate.build.device == "cuda" else ()
+    if not held:
+        return None
+    return Objection(
+        what=f"{name_all(held)} is reserved for a virtual machine",
+        why="the kernel driver vfio-pci holds it, so that a guest can have it, and NVIDIA's driver cannot",
+        hint="plan inside that guest; or give it back (its ids out of vfio-pci.ids, rebuild the initramfs, reboot); or "
+        "use the others alone with --cuda-compute-capabilities",
     )
 
 
@@ -309,6 +323,7 @@ RULES: tuple[Rule, ...] = (
     gpu_present,
     gpu_known,
     mig,
+    bound_elsewhere,
     kernels,
     source_kernels,
     driver_works,

@@ -73,6 +73,7 @@ def host(
     secure_boot: bool | None = False,
     gpus: tuple[Gpu, ...] | None = None,
     kernel: str | None = None,
+    release: str | None = None,
     nvidia: HostNvidia | None = None,
 ) -> Facts:
     """A host with these cards; a ``driver`` version means one that works."""
@@ -96,7 +97,7 @@ def host(
         ),
         memory=Memory(total_mib=16384),
         system=System(
-            os=Os(id=os, version_id=RELEASES.get(os, ("12", ""))[0]),
+            os=Os(id=os, version_id=release or RELEASES.get(os, ("12", ""))[0]),
             kernel=kernel or RELEASES.get(os, ("", "6.1.0-18-amd64"))[1],
             glibc=glibc,
             secure_boot=secure_boot,

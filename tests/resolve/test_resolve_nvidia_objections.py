@@ -1,0 +1,121 @@
+"""What is said before the first change where no driver can, or may, be put on a host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from worlds.hosts import host
+
+from provision.catalog.load import catalog
+from provision.errors import NoStackFits, UsageError
+from provision.model.facts import Facts
+from provision.model.nvidia import GpuHealth, HostNvidia, OtherInstall, Package, PackageCandidate
+from provision.model.plan import Plan
+from provision.resolve import plan_for
+from provision.resolve.request import parse_request
+
+
+def plan(facts: Facts, **asked: Any) -> Plan:
+    request = parse_request(frameworks=("pytorch",), device="cuda", catalog=catalog(), **asked)
+    return plan_for(facts, request, catalog())
+
+
+def refusal(facts: Facts, **asked: Any) -> str:
+    """All that the user reads of it."""
+    with pytest.raises(NoStackFits) as caught:
+        plan(facts, **asked)
+    error = caught.value
+    parts = [error.what, error.why, error.hint]
+    return "\n".join([*parts, *(text for each in error.details for text in (each.what, each.why, each.hint))])
+
+
+def test_the_open_module_on_a_card_before_turing() -> None:
+    said = refusal(host("GeForce GTX 1080 Ti"), driver_module="open")
+    assert "the open kernel module does not drive NVIDIA GeForce GTX 1080 Ti (compute capability 6.1)" in said
+    assert "they load, and refuse the GPU" in said
+    assert "--driver-module proprietary" in said
+
+
+def test_the_proprietary_module_on_blackwell() -> None:
+    said = refusal(host("GeForce RTX 5090"), driver_module="proprietary")
+    assert "the proprietary kernel module does not drive NVIDIA GeForce RTX 5090" in said
+    assert "Blackwell and newer run with the open kernel modules only" in said
+
+
+def test_the_proprietary_module_can_be_asked_for_where_it_runs() -> None:
+    made = plan(host("GeForce RTX 3090"), driver_module="proprietary")
+    assert made.nvidia is not None
+    assert made.nvidia.driver is not None
+    assert made.nvidia.driver.module == "proprietary"
+
+
+def test_a_driver_that_is_too_new_for_the_kernel() -> None:
+    said = refusal(host("GeForce RTX 5090", kernel="3.10.0-1160.el7.x86_64"))
+    assert "driver branch 595 is too new for this kernel" in said
+    assert "it needs Linux 4.15 or newer; 3.10.0-1160.el7.x86_64 is running" in said
+    assert "upgrade the kernel or the distribution" in said
+
+
+def test_a_card_that_a_virtual_machine_has() -> None:
+    held = HostNvidia(gpus=(GpuHealth(pci_address="0000:01:00.0", kernel_driver="vfio-pci"),))
+    said = refusal(host("GeForce RTX 3090", nvidia=held))
+    assert "NVIDIA GeForce RTX 3090 (compute capability 8.6) is reserved for a virtual machine" in said
+    assert "vfio-pci" in said
+
+
+def test_a_run_file_is_taken_away_first() -> None:
+    runfile = HostNvidia(other_installs=(OtherInstall(kind="runfile", evidence="/usr/bin/nvidia-uninstall"),))
+    said = refusal(host("GeForce RTX 3090", nvidia=runfile))
+    assert "a driver was installed by NVIDIA's .run file" in said
+    assert "sudo nvidia-uninstall" in said
+
+
+def test_lambda_stack_is_left_to_its_own_tools() -> None:
+    theirs = HostNvidia(other_installs=(OtherInstall(kind="lambda", evidence="package lambda-stack-cuda"),))
+    assert "the driver here belongs to Lambda Stack" in refusal(host("GeForce RTX 3090", nvidia=theirs))
+
+
+def test_no_candidate_in_lists_that_are_known() -> None:
+    """Ubuntu 26.04 has no repository of NVIDIA's: without a candidate of its own nothing is left."""
+    empty = HostNvidia(candidates=(PackageCandidate(name="vim", version="9", repository="archive"),))
+    facts = host("GeForce GTX 960", os="ubuntu", nvidia=empty, release="26.04")
+    said = refusal(facts)
+    assert "no candidate for linux-modules-nvidia-580-generic, nvidia-driver-580" in said
+    assert "nothing was changed" in said
+    assert "sudo apt-get update" in said
+
+
+def test_a_branch_that_no_repository_of_the_release_has() -> None:
+    said = refusal(host("GeForce RTX 5090", os="ubuntu", release="26.04"), driver="595")
+    assert "--driver 595: no packages of driver branch 595 (open module) for ubuntu 26.04" in said
+    assert "ubuntu has 570, 580" in said
+
+
+def test_with_secure_boot_signed_modules_come_before_a_newer_branch() -> None:
+    off = plan(host("GeForce RTX 5090", os="ubuntu"))
+    on = plan(host("GeForce RTX 5090", os="ubuntu", secure_boot=True))
+    assert off.nvidia is not None
+    assert on.nvidia is not None
+    assert (off.nvidia.driver.branch, off.nvidia.driver.build) == ("595", "dkms")  # type: ignore[union-attr]
+    assert (on.nvidia.driver.branch, on.nvidia.driver.build) == ("580", "prebuilt")  # type: ignore[union-attr]
+    reason = next(each.text for each in on.reasons if each.rule == "driver.chosen")
+    assert "Secure Boot is on, and ubuntu has signed modules of it" in reason
+
+
+def test_a_box_stays_in_the_world_that_its_packages_come_from() -> None:
+    theirs = HostNvidia(packages=(Package(name="nvidia-driver-cuda", version="570.124.06-1"),))
+    ours = HostNvidia(packages=(Package(name="nvidia-driver-580", version="580.126.09-0ubuntu0.24.04.1"),))
+    upgraded = plan(host("GeForce RTX 3090", state="mismatch", nvidia=theirs))
+    assert upgraded.nvidia is not None
+    assert {each.repository for each in upgraded.nvidia.driver.packages} == {"cuda-debian12-x86_64"}  # type: ignore[union-attr]
+    kept = plan(host("GeForce RTX 3090", state="mismatch", os="ubuntu", nvidia=ours), driver="580")
+    assert kept.nvidia is not None
+    assert {each.repository for each in kept.nvidia.driver.packages} == {"distribution"}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("asked", [{"driver_module": "open"}, {"container_toolkit": True}])
+def test_a_cpu_stack_has_no_driver_to_choose(asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_request(frameworks=("pytorch",), device="cpu", catalog=catalog(), **asked)
+    assert "contradict each other" in caught.value.what
