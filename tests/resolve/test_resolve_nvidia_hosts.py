@@ -1,0 +1,318 @@
+"""Machines written by hand from the facts, with what their plan must say: branch, module flavour, packages and where
+they come from, wheel index, cuDNN pin, or why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from worlds.hosts import card, host
+
+from provision.catalog.load import catalog
+from provision.errors import NoStackFits
+from provision.model.facts import Facts, Mig
+from provision.model.nvidia import DriverRecord, GpuHealth, HostNvidia, OtherInstall, Package, PackageCandidate
+from provision.model.plan import Plan
+from provision.resolve import plan_for
+from provision.resolve.request import parse_request
+
+PIN = "nvidia-cudnn-cu12<=9.10.2.21"
+DEBIAN = "cuda-debian12-x86_64"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    id: str
+    facts: Facts
+    framework: str = "pytorch"
+    asked: dict[str, Any] = field(default_factory=dict)
+    driver: tuple[str, str | None, str | None] | None = None
+    """action, branch, module flavour"""
+    packages: tuple[str, ...] = ()
+    repository: str = ""
+    headers: bool = False
+    lock: str = ""
+    index: str | None = None
+    cudnn: str | None = None
+    pins: tuple[str, ...] = ()
+    objection: str = ""
+    """Words that the refusal must have; then there is no plan."""
+
+
+def candidates(*names: str, version: str) -> tuple[PackageCandidate, ...]:
+    return tuple(PackageCandidate(name=name, version=version, repository="archive") for name in names)
+
+
+SIGNED_580 = candidates("linux-modules-nvidia-580-generic", "nvidia-driver-580", version="580.126.09-0ubuntu0.24.04.1")
+OLD = {"index": "cu126", "cudnn": "9.10.2.21"}
+NEW = {"index": None, "cudnn": "9.26.0.51"}
+
+MACHINES = (
+    Machine(
+        id="ubuntu 24.04, RTX 5090, Secure Boot: signed modules before a newer branch",
+        facts=host("GeForce RTX 5090", os="ubuntu", secure_boot=True),
+        driver=("install", "580", "open"),
+        packages=("linux-modules-nvidia-580-open-generic", "nvidia-driver-580-open"),
+        repository="distribution",
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="ubuntu 24.04, RTX 5090, no Secure Boot: the newest branch, of NVIDIA's repository",
+        facts=host("GeForce RTX 5090", os="ubuntu"),
+        driver=("install", "595", "open"),
+        packages=("nvidia-open-595",),
+        repository="cuda-ubuntu24.04-x86_64",
+        headers=True,
+        lock="595.*",
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="ubuntu 22.04, GTX 1080 Ti with lists that have 580",
+        facts=host("GeForce GTX 1080 Ti", os="ubuntu", release="22.04", nvidia=HostNvidia(candidates=SIGNED_580)),
+        driver=("install", "580", "proprietary"),
+        packages=("linux-modules-nvidia-580-generic", "nvidia-driver-580"),
+        repository="distribution",
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="ubuntu 24.04 whose lists lack 580: NVIDIA's repository",
+        facts=host("GeForce GTX 1080 Ti", os="ubuntu", nvidia=HostNvidia(candidates=candidates("vim", version="9"))),
+        driver=("install", "580", "proprietary"),
+        packages=("cuda-drivers-580",),
+        repository="cuda-ubuntu24.04-x86_64",
+        headers=True,
+        lock="580.*",
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="debian 12, GTX 960 under nouveau",
+        facts=host("GeForce GTX 960", state="nouveau"),
+        driver=("install", "580", "proprietary"),
+        packages=("nvidia-kernel-dkms", "nvidia-driver-cuda", "nvidia-persistenced"),
+        repository=DEBIAN,
+        headers=True,
+        lock="580.*",
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="debian 12, GTX 960, JAX: cuDNN pinned below 9.11",
+        facts=host("GeForce GTX 960"),
+        framework="jax",
+        driver=("install", "580", "proprietary"),
+        packages=("nvidia-kernel-dkms", "nvidia-driver-cuda", "nvidia-persistenced"),
+        repository=DEBIAN,
+        headers=True,
+        lock="580.*",
+        pins=(PIN,),
+    ),
+    Machine(
+        id="debian 13, RTX 4090",
+        facts=host("GeForce RTX 4090", release="13", kernel="6.12.48+deb13-amd64"),
+        driver=("install", "595", "open"),
+        packages=("nvidia-kernel-open-dkms", "nvidia-driver-cuda", "nvidia-persistenced"),
+        repository="cuda-debian13-x86_64",
+        headers=True,
+        lock="595.*",
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="rocky 9, H100: a module stream",
+        facts=host("H100", os="rocky"),
+        driver=("install", "595", "open"),
+        packages=("kmod-nvidia-open-dkms", "nvidia-driver", "nvidia-driver-cuda", "nvidia-persistenced"),
+        repository="cuda-rocky9-x86_64",
+        headers=True,
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="rocky 10, GTX 1080 Ti: a version lock",
+        facts=host("GeForce GTX 1080 Ti", os="rocky", release="10.0", kernel="6.12.0-55.el10.x86_64"),
+        driver=("install", "580", "proprietary"),
+        packages=("kmod-nvidia-latest-dkms", "nvidia-driver", "nvidia-driver-cuda", "nvidia-persistenced"),
+        repository="cuda-rocky10-x86_64",
+        headers=True,
+        lock="*nvidia*580*",
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="fedora 43, RTX 3090",
+        facts=host("GeForce RTX 3090", os="fedora"),
+        driver=("install", "595", "open"),
+        packages=("kmod-nvidia-open-dkms", "nvidia-driver", "nvidia-driver-cuda", "nvidia-persistenced"),
+        repository="cuda-fedora43-x86_64",
+        headers=True,
+        lock="*nvidia*595*",
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="ubuntu 26.04, B200: the archive's own, there is no repository of NVIDIA's yet",
+        facts=host("B200", os="ubuntu", release="26.04", kernel="7.0.0-14-generic"),
+        driver=("install", "580", "open"),
+        packages=("linux-modules-nvidia-580-open-generic", "nvidia-driver-580-open"),
+        repository="distribution",
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="debian 12, K80: Kepler's last branch, in Debian's own packages",
+        facts=host("Tesla K80"),
+        driver=("install", "470", "proprietary"),
+        packages=("nvidia-tesla-470-kernel-dkms", "nvidia-tesla-470-driver", "nvidia-tesla-470-smi"),
+        repository="distribution",
+        headers=True,
+        index="cu118",
+    ),
+    Machine(
+        id="a kernel of a cloud: its own signed modules",
+        facts=host("GeForce GTX 1080 Ti", os="ubuntu", kernel="6.8.0-1021-aws"),
+        driver=("install", "580", "proprietary"),
+        packages=("linux-modules-nvidia-580-aws", "nvidia-driver-580"),
+        repository="distribution",
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="a kernel that nobody signs modules for: compiled, from the archive",
+        facts=host("GeForce GTX 1080 Ti", os="ubuntu", kernel="6.11.0-custom"),
+        driver=("install", "580", "proprietary"),
+        packages=("nvidia-dkms-580", "nvidia-driver-580"),
+        repository="distribution",
+        headers=True,
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="a working 535 is kept",
+        facts=host("GeForce RTX 3090", driver="535.247.01", module="open"),
+        driver=("none", "535", "open"),
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="installed by an earlier run, and works after the reboot: confirmed",
+        facts=host(
+            "GeForce GTX 960",
+            driver="580.178.04",
+            nvidia=HostNvidia(
+                record=DriverRecord(
+                    state="installed",
+                    branch="580",
+                    version="580.178.04",
+                    module="proprietary",
+                    rebooted=True,
+                    packages=(Package(name="nvidia-driver-cuda", version="580.178.04-1"),),
+                )
+            ),
+        ),
+        driver=("none", "580", None),
+        packages=("nvidia-driver-cuda",),
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="mismatch after an unattended upgrade",
+        facts=host("GeForce RTX 2080 Ti", os="ubuntu", state="mismatch"),
+        driver=("install", "595", "open"),
+        packages=("nvidia-open-595",),
+        repository="cuda-ubuntu24.04-x86_64",
+        headers=True,
+        lock="595.*",
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="RTX 5090 and GTX 1080 Ti in one box",
+        facts=host("GeForce RTX 5090", "GeForce GTX 1080 Ti"),
+        objection="no driver drives both generations of GPU in this box",
+    ),
+    Machine(
+        id="Fermi: the newest branch that did is named",
+        facts=host("GeForce GTX 460"),
+        objection="no packages of driver branch 390 (proprietary module) for debian 12",
+    ),
+    Machine(
+        id="MIG on without a slice",
+        facts=host(driver="580.95.05", gpus=(card("H100", source="nvml", mig=Mig(enabled=True, devices=0)),)),
+        objection="MIG is on and has no devices",
+    ),
+    Machine(
+        id="a card that a virtual machine has",
+        facts=host(
+            "GeForce RTX 3090",
+            nvidia=HostNvidia(gpus=(GpuHealth(pci_address="0000:01:00.0", kernel_driver="vfio-pci"),)),
+        ),
+        objection="is reserved for a virtual machine",
+    ),
+    Machine(
+        id="a .run file was here first",
+        facts=host(
+            "GeForce RTX 3090",
+            nvidia=HostNvidia(other_installs=(OtherInstall(kind="runfile", evidence="/usr/bin/nvidia-uninstall"),)),
+        ),
+        objection="NVIDIA's .run file",
+    ),
+    Machine(id="WSL2", facts=host("GeForce RTX 4090", wsl=True, os="ubuntu"), objection="in WSL2"),
+    Machine(id="a container", facts=host("GeForce RTX 4090", container=True), objection="in this container"),
+    Machine(
+        id="GH200 on an Arm server: the open module, NVIDIA's repository for servers",
+        facts=host("H100", arch="aarch64", flags=(), os="ubuntu", kernel="6.8.0-1021-custom"),
+        driver=("install", "595", "open"),
+        packages=("nvidia-open-595",),
+        repository="cuda-ubuntu24.04-aarch64",
+        headers=True,
+        lock="595.*",
+        index="cu130",
+    ),
+)
+
+
+def plan(machine: Machine) -> Plan:
+    asked = {"device": "cuda", **machine.asked}
+    request = parse_request(frameworks=(machine.framework,), catalog=catalog(), **asked)
+    return plan_for(machine.facts, request, catalog())
+
+
+@pytest.mark.parametrize("machine", [each for each in MACHINES if not each.objection], ids=lambda each: each.id)
+def test_what_the_plan_says(machine: Machine) -> None:
+    made = plan(machine)
+    stack = made.stack[0]
+    assert (stack.driver and (stack.driver.action, stack.driver.branch, stack.driver.module)) == machine.driver
+    assert stack.index == machine.index
+    assert machine.cudnn in (None, stack.cudnn)
+    assert tuple(line for line in stack.requirements[1:] if line.startswith("nvidia-cudnn")) == machine.pins
+    driver = made.nvidia.driver if made.nvidia else None
+    assert (
+        tuple(each.name for each in driver.packages if driver) == machine.packages if driver else not machine.packages
+    )
+    if driver is not None and driver.action != "confirm":
+        assert {each.repository for each in driver.packages} == {machine.repository}
+        assert bool(driver.headers) == machine.headers
+        assert driver.lock == machine.lock
+        assert (machine.repository == "distribution") == (made.nvidia.repositories == ())  # type: ignore[union-attr]
+    assert all(step.available for step in made.steps)
+
+
+@pytest.mark.parametrize("machine", [each for each in MACHINES if each.objection], ids=lambda each: each.id)
+def test_what_is_refused_before_anything_is_changed(machine: Machine) -> None:
+    with pytest.raises(NoStackFits) as caught:
+        plan(machine)
+    error = caught.value
+    said = "\n".join([error.what, error.why, *(f"{each.what}\n{each.why}" for each in error.details)])
+    assert machine.objection in said
+    assert error.hint
+
+
+def test_rocky_takes_a_module_stream_and_a_confirmed_driver_nothing() -> None:
+    rocky = plan(next(each for each in MACHINES if each.id.startswith("rocky 9")))
+    assert rocky.nvidia is not None
+    assert rocky.nvidia.driver is not None
+    assert (rocky.nvidia.manager, rocky.nvidia.driver.stream) == ("dnf", "nvidia-driver:595-open")
+    record = DriverRecord(
+        state="confirmed", branch="580", version="580.178.04", module="proprietary", rebooted=True, packages=()
+    )
+    done = host("GeForce GTX 960", driver="580.178.04", nvidia=HostNvidia(record=record))
+    assert plan(Machine(id="done", facts=done)).nvidia is None
+
+
+def test_the_steps_of_a_resumed_run_begin_with_the_confirmation() -> None:
+    machine = next(each for each in MACHINES if "confirmed" in each.id)
+    made = plan(machine)
+    assert [step.id for step in made.steps][:2] == ["nvidia_driver", "persistenced"]
+    assert made.steps[0].title == "Confirm NVIDIA driver 580.178.04 after the reboot"
+    assert made.nvidia is not None
+    assert made.nvidia.persistenced
