@@ -1,0 +1,76 @@
+"""What the next boot does: nouveau kept out, and the initramfs that is read before the disk is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ansible.module_utils.provision_driver_box import Box, tail
+from ansible.module_utils.provision_failure import Failure
+from ansible.module_utils.provision_files import write_atomically
+
+FILE = "/etc/modprobe.d/provision-nouveau.conf"
+TEXT = """\
+# Written by provision: the NVIDIA driver and nouveau cannot have the same card. Undo: remove this file and rebuild the
+# initramfs.
+blacklist nouveau
+options nouveau modeset=0
+"""
+FOLDERS = ("/etc/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d", "/run/modprobe.d")
+BLOCKS = re.compile(r"^\s*(?:blacklist\s+nouveau\s*$|install\s+nouveau\s+(?:/usr)?/bin/(?:false|true)\b)", re.MULTILINE)
+INITRAMFS_S = 1800.0
+
+
+def blocked(box: Box) -> str:
+    """The file of modprobe's configuration that keeps nouveau out; "" where none does."""
+    for folder in FOLDERS:
+        place = box.at(folder)
+        for path in sorted(place.glob("*.conf")) if place.is_dir() else []:
+            if BLOCKS.search(path.read_text(encoding="utf-8", errors="replace")):
+                return f"{folder}/{path.name}"
+    return ""
+
+
+def block(box: Box) -> bool:
+    """nouveau is kept out from the next boot on; whether anything had to be written. Raises OSError."""
+    if blocked(box):
+        return False
+    path = box.at(FILE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, TEXT)
+    return True
+
+
+def unblock(box: Box) -> bool:
+    """Our file is gone; whether it was there. Files that others wrote stay."""
+    try:
+        box.at(FILE).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def command(box: Box, template: Sequence[str]) -> list[str]:
+    """The distribution's command for the running kernel."""
+    return [word.replace("{kernel}", box.kernel) for word in template]
+
+
+def rebuild(box: Box, template: Sequence[str]) -> None:
+    """The initramfs of the running kernel holds modprobe's configuration as it is now. Raises Failure.
+
+    Where it fails the old one is still there: the distributions' tools write beside it and rename.
+    """
+    argv = command(box, template)
+    if not argv:
+        return
+    box.say(f"rebuilding the initramfs of {box.kernel}")
+    said = box.run(argv, timeout_s=INITRAMFS_S)
+    if not said.status:
+        return
+    words = tail(said.words)
+    what = f"the initramfs of {box.kernel} could not be rebuilt"
+    why = f"{' '.join(argv)} ended with status {said.status}\n{words}"
+    if "No space left" in words:
+        hint = "remove kernels that are not used any more, or make /boot larger, and run the same command again"
+        raise Failure("disk_full", what, why, hint)
+    raise Failure("initramfs", what, why, "mend what it complains about, and run the same command again")

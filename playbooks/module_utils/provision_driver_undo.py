@@ -1,0 +1,142 @@
+"""Back to the last known good driver: the packages that were there, and what to type where that cannot be done."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.provision_driver_boot import FILE, command, rebuild, unblock
+from ansible.module_utils.provision_driver_box import Box
+from ansible.module_utils.provision_driver_kernel import build_again, on_disk
+from ansible.module_utils.provision_driver_packages import FAMILY, family
+from ansible.module_utils.provision_driver_record import PREVIOUS, DriverFailure, Record, put_back, versions
+from ansible.module_utils.provision_failure import Failure
+
+REPAIR = {
+    "apt": ("dpkg --configure -a", "apt-get -y --fix-broken install"),
+    "dnf": ("dnf -y distro-sync",),
+}
+BACK = {"apt": "apt-get install -y --allow-downgrades", "dnf": "dnf -y install --allowerasing"}
+REMOVE = {"apt": "apt-get purge -y", "dnf": "dnf -y remove"}
+HOLD = {"apt": "apt-mark unhold", "dnf": "dnf versionlock delete"}
+
+
+def keep_previous(box: Box, manager: Any, previous: Mapping[str, str]) -> list[Path]:
+    """Files of what is installed now, for going back; a package that cannot be had any more is left out."""
+    folder = box.at(PREVIOUS)
+    if not previous:
+        return []
+    box.say("keeping the packages of the driver that is there")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        manager.fetch(dict(previous), folder)
+    except (Failure, OSError):
+        return kept(box)  # the change goes on: what is there is said in the undo
+    return kept(box)
+
+
+def kept(box: Box) -> list[Path]:
+    folder = box.at(PREVIOUS)
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".deb", ".rpm")) if folder.is_dir() else []
+
+
+def go_back(box: Box, manager: Any, record: Record, initramfs: Sequence[str]) -> None:
+    """The packages of the record's "previous" are installed again, and nothing else of the driver's. Raises Failure."""
+    previous = versions(record.get("previous"))
+    box.say("going back to the driver that was there")
+    now = family(manager.installed(FAMILY))
+    held = [name for name in manager.held() if name in now or name in previous]
+    if held:
+        manager.unhold(held)
+    _branch_back(manager, record)
+    if previous and any(now.get(name) != version for name, version in previous.items()):
+        manager.install(sorted(previous.items()), files=kept(box), downgrade=True)
+        now = family(manager.installed(FAMILY))
+    asked = versions(record.get("packages"))
+    new = sorted({*now, *(name for name in asked if name in now)} - set(previous))
+    if new:
+        manager.remove(new)
+    if record.get("blocked") and unblock(box) and record.get("rebuilt"):
+        rebuild(box, initramfs)
+    if previous and not on_disk(box):
+        build_again(box)
+
+
+def _branch_back(manager: Any, record: Record) -> None:
+    """The pin, the version lock or the module stream of before."""
+    before = record.get("before") or {}
+    if record.get("lock") and record["lock"] != before.get("lock"):
+        manager.unlock(record["lock"])
+    if before.get("lock"):
+        manager.lock(before["lock"])
+    if before.get("stream") and before["stream"] != record.get("stream"):
+        manager.stream(before["stream"])
+
+
+def undone(box: Box, manager: Any, record: Record, failure: Failure, initramfs: Sequence[str]) -> DriverFailure:
+    """What is told of a failure, once what was there before is there again, or with what to type where it is not."""
+    previous = versions(record.get("previous"))
+    before = record.get("before") or {}
+    try:
+        go_back(box, manager, record, initramfs)
+    except (Failure, OSError) as error:
+        words = error.what + (f": {error.why}" if error.why else "") if isinstance(error, Failure) else str(error)
+        typed = "\n".join(by_hand(box, str(record.get("manager", "apt")), record, initramfs))
+        return DriverFailure(
+            failure.kind, failure.what, f"{failure.why}\ngoing back failed as well: {words}",
+            f"{failure.hint}\nto go back, type as root at a text console:\n{typed}".lstrip("\n"),
+        )  # fmt: skip
+    held = [str(name) for name in before.get("held") or [] if name in previous]
+    if held:
+        manager.hold(held)
+    put_back(box, before)
+    modules = on_disk(box, str(before.get("branch", "")))
+    version = modules[0].version if modules else ""
+    told = f"the driver that was there, {version or 'the same packages'}, is installed again"
+    told = told if previous else "nothing of it was left behind"
+    return DriverFailure(
+        failure.kind, failure.what, f"{failure.why}\n{told}", failure.hint, state="kept", version=version,
+        module=modules[0].flavour if modules else "", branch=version.partition(".")[0], held=held,
+        reboot={"needed": False, "why": []}, console=[], undo=[],
+    )  # fmt: skip
+
+
+def by_hand(box: Box, manager: str, record: Record, initramfs: Sequence[str]) -> list[str]:
+    """Commands that bring back what was there, for somebody at a text console."""
+    previous, files = versions(record.get("previous")), kept(box)
+    lines = list(REPAIR[manager])
+    new = sorted(set(versions(record.get("packages"))) - set(previous))
+    if new:
+        lines.append(f"{REMOVE[manager]} {' '.join(map(shlex.quote, new))}")
+    if previous:
+        joint = "=" if manager == "apt" else "-"
+        names = [str(path) for path in files] or [f"{name}{joint}{version}" for name, version in previous.items()]
+        lines.append(f"{BACK[manager]} {' '.join(map(shlex.quote, names))}")
+    if record.get("blocked") and box.at(FILE).exists():
+        lines.append(f"rm {FILE} && {' '.join(command(box, initramfs))}")
+    return lines
+
+
+def take_back(
+    manager: str, held: Sequence[str], names: Sequence[str], previous: Mapping[str, str], blocked: bool, initramfs: str
+) -> list[str]:
+    """The commands that undo an installation that went well, in order: back to what was there before it."""
+    lines = [f"sudo {HOLD[manager]} {' '.join(held)}"] if held else []
+    if previous:
+        joint = "=" if manager == "apt" else "-"
+        lines.append(
+            f"sudo {BACK[manager]} {' '.join(f'{name}{joint}{one}' for name, one in sorted(previous.items()))}"
+        )
+    elif names:
+        lines.append(f"sudo {REMOVE[manager]} {' '.join(sorted(names))}")
+    if blocked and not previous:
+        lines.append(f"sudo rm {FILE} && sudo {initramfs}" if initramfs else f"sudo rm {FILE}")
+    return [*lines, "sudo reboot"]
+
+
+def forget_previous(box: Box) -> None:
+    """The files of the driver before: no longer needed once the new one works."""
+    for path in kept(box):
+        path.unlink()
