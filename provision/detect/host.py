@@ -7,6 +7,7 @@ from provision.detect.driver import driver_facts
 from provision.detect.findings import findings
 from provision.detect.gpus import gpu_facts
 from provision.detect.memory import memory_facts
+from provision.detect.nvidia import host_nvidia
 from provision.detect.system import system_facts
 from provision.detect.toolkit import toolkit_facts
 from provision.model.chips import Chips
@@ -27,4 +28,5 @@ def host_facts(readings: Readings, chips: Chips, *, host: str) -> Facts:
         gpus=gpus,
         toolkit=toolkit_facts(readings),
         findings=findings(readings, cpu=cpu, system=system, driver=driver, gpus=gpus),
+        nvidia=host_nvidia(readings, driver, gpus),
     )

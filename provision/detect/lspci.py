@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from provision.detect.pci import ADDRESS, GPU_CLASSES, VENDOR, PciGpu, canonical_address
 from provision.detect.text import blocks
@@ -29,13 +30,23 @@ _IN_USE = re.compile(r"^\s+Kernel driver in use:\s*(\S{1,64})\s*$", re.MULTILINE
 def read_lspci(text: str) -> list[PciGpu]:
     """`lspci` with any of -n, -D, -v and -d: a head line a device, indented lines below it."""
     found = []
+    for gpu, below in _gpus(text):
+        in_use = _IN_USE.search(below)
+        found.append(PciGpu(address=gpu.address, device=gpu.device, name=gpu.name, driver=in_use and in_use[1]))
+    return found
+
+
+def gpu_blocks(text: str) -> Iterator[tuple[str, str]]:
+    """(address, the indented lines below) of each GPU."""
+    return ((gpu.address, below) for gpu, below in _gpus(text))
+
+
+def _gpus(text: str) -> Iterator[tuple[PciGpu, str]]:
     for head, below in blocks(list(_HEAD.finditer(text)), text):
         class_id = head["class_id"] or _CLASS_NAMES.get(head["class_name"].strip())
         gpu = _gpu(head) if class_id in GPU_CLASSES else None
         if gpu is not None:
-            in_use = _IN_USE.search(below)
-            found.append(PciGpu(address=gpu.address, device=gpu.device, name=gpu.name, driver=in_use and in_use[1]))
-    return found
+            yield gpu, below
 
 
 def _gpu(head: re.Match[str]) -> PciGpu | None:

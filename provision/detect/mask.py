@@ -31,6 +31,12 @@ _EMAIL = re.compile(r"\b[\w.+-]{1,64}@(?=[\w-]{1,64}\.[\w.-]{2,64}\b)[\w.-]+")
 # "Linux version 6.1.0 (root@workstation-07) (gcc …": who built the kernel is a person where it was built at home
 _BUILDER = re.compile(r"\([\w.+-]{1,64}@[\w.-]{1,255}\)")
 
+# Who may fetch from a private mirror, and where it is: its path still tells what it mirrors
+_CREDENTIALS = re.compile(r"://[^\s/@]{1,400}@")
+_MIRROR = re.compile(r"(https?://)([\w.-]{1,255})(:\d{1,5})?(?=/)")
+_PUBLIC = ("debian.org", "ubuntu.com", "nvidia.com", "nvidia.github.io", "launchpadcontent.net", "docker.com")
+_BOOT_IDS = ("boot_id", "provision_nvidia_record")
+
 # Shorter names are too likely to be part of something else
 _LEAST_HOSTNAME = 3
 
@@ -48,6 +54,8 @@ def masked(readings: Readings) -> Readings:
 
 def _masked(name: str, text: str, numbers: dict[str, int], host: str | None) -> str:
     text = _UUID.sub(lambda match: f"{match[1]}-{_numbered(match[0], numbers)}", text)
+    if name in _BOOT_IDS:  # the record's boot is this one or another
+        text = _BARE_UUID.sub(lambda match: _numbered(match[0], numbers), text)
     text = _BARE_UUID.sub("00000000-0000-0000-0000-000000000000", text) if "UUID" in text else text
     text = _KEYED.sub(lambda match: match[1] + _zeros(match[2]), text)
     text = _TAGGED.sub(lambda match: f"<{match[1]}>{_zeros(match[2])}</", text)
@@ -56,6 +64,8 @@ def _masked(name: str, text: str, numbers: dict[str, int], host: str | None) -> 
     text = _IPV4.sub("0.0.0.0", text)  # noqa: S104
     if name.endswith(".csv"):
         text = _csv(text)
+    if name == "apt_policy":
+        text = _MIRROR.sub(_public, _CREDENTIALS.sub("://", text))
     if name == "uname_a" and host:
         text = text.replace(f" {host} ", " host ", 1)
     if name in ("dmesg_nvidia", "user_environment") and host:
@@ -63,6 +73,11 @@ def _masked(name: str, text: str, numbers: dict[str, int], host: str | None) -> 
     if name == "proc_version":
         text = _BUILDER.sub("(user@host)", text)
     return _EMAIL.sub("user@", text) if name == "dmesg_nvidia" else text
+
+
+def _public(match: re.Match[str]) -> str:
+    known = any(match[2] == name or match[2].endswith(f".{name}") for name in _PUBLIC)
+    return match[0] if known or match[2] == "mirror" else f"{match[1]}mirror"
 
 
 def _numbered(uuid: str, numbers: dict[str, int]) -> str:

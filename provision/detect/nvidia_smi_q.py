@@ -28,6 +28,17 @@ def read_q(text: str) -> Seen | None:
     )
 
 
+def gpu_leaves(text: str) -> list[tuple[str | None, dict[tuple[str, ...], str]]]:
+    """(canonical address, value by path below the GPU) of each GPU."""
+    found = []
+    for head, block in blocks(list(_GPU.finditer(text)), text):
+        leaves: dict[tuple[str, ...], str] = {}
+        for path, value in _leaves(block):
+            leaves.setdefault(path, value)
+        found.append((canonical_address(head[1]), leaves))
+    return found
+
+
 def _gpu(address: str, block: str) -> SeenGpu:
     leaves: dict[tuple[str, ...], str] = {}
     devices = 0

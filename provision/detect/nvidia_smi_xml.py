@@ -17,25 +17,41 @@ _FIELDS = {
     ("product_name",), ("product_architecture",), ("pci", "pci_device_id"), ("pci", "pci_bus_id"),
     ("fb_memory_usage", "total"), ("mig_mode", "current_mig"),
 }  # fmt: skip
+_LONG = (("supported_clocks",), ("processes",), ("accounted_processes",), ("mig_devices",))
 
 
 def read_xml(text: str) -> Seen | None:
     """None where the text is no XML at all, such as an error message. Cut XML gives the GPUs that were complete."""
-    start = re.search(r"<\?xml|<nvidia_smi_log", text)
-    if start is None:
-        return None
     reader = _Reader()
-    broken = False
-    try:
-        reader.parser.Parse(text[start.start() :], True)
-    except (expat.ExpatError, _NotNvidiaSmi, ValueError):
-        broken = True
+    broken = _walk(reader, text)
+    if broken is None:
+        return None
     return Seen(
-        gpus=tuple(reader.gpus),
+        gpus=tuple(reader.finished),
         driver_version=version(reader.top.get("kmd_version") or reader.top.get("driver_version")),
         cuda_api_version=version(reader.top.get("cuda_umd_version") or reader.top.get("cuda_version")),
         broken=broken,
     )
+
+
+def gpu_leaves(text: str) -> list[tuple[str | None, dict[tuple[str, ...], str]]]:
+    """(canonical address, value by path below <gpu>) of each GPU that is complete. Without the lists of clocks and
+    processes, which are the most of the text."""
+    reader = _Reader(all_leaves=True)
+    _walk(reader, text)
+    return reader.leaves
+
+
+def _walk(reader: _Reader, text: str) -> bool | None:
+    """Whether the XML is broken; None where there is none."""
+    start = re.search(r"<\?xml|<nvidia_smi_log", text)
+    if start is None:
+        return None
+    try:
+        reader.parser.Parse(text[start.start() :], True)
+    except (expat.ExpatError, _NotNvidiaSmi, ValueError):
+        return True
+    return False
 
 
 class _NotNvidiaSmi(Exception):
@@ -45,8 +61,10 @@ class _NotNvidiaSmi(Exception):
 class _Reader:
     """Keeps the wanted leaves of each <gpu> while expat walks by."""
 
-    def __init__(self) -> None:
-        self.gpus: list[SeenGpu] = []
+    def __init__(self, *, all_leaves: bool = False) -> None:
+        self.all_leaves = all_leaves
+        self.finished: list[SeenGpu] = []
+        self.leaves: list[tuple[str | None, dict[tuple[str, ...], str]]] = []
         self.top: dict[str, str] = {}
         self.path: list[str] = []
         self.text: list[str] = []
@@ -75,13 +93,17 @@ class _Reader:
     def _end(self, _: str) -> None:
         below, value = tuple(self.path[1:]), "".join(self.text).strip()
         if below == ("gpu",):
-            self.gpus.append(self._finished())
-        elif below[:1] == ("gpu",) and below[1:] in _FIELDS:
+            self.finished.append(self._finished())
+            self.leaves.append((self.finished[-1].address, self.gpu))
+        elif below[:1] == ("gpu",) and (below[1:] in _FIELDS or self._is_leaf(below[1:])):
             self.gpu.setdefault(below[1:], value)
         elif len(below) == 1:
             self.top.setdefault(below[0], value)
         self.text.clear()
         self.path.pop()
+
+    def _is_leaf(self, path: tuple[str, ...]) -> bool:
+        return self.all_leaves and path[:1] not in _LONG and len(path) <= 5
 
     def _finished(self) -> SeenGpu:
         leaf = self.gpu.get

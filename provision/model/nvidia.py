@@ -111,10 +111,14 @@ class HostNvidia:
     dkms: tuple[DkmsModule, ...] = ()
     packages: tuple[Package, ...] = ()
     """Installed packages of the driver, CUDA, cuDNN and the container toolkit."""
+    unfinished: tuple[Package, ...] = ()
+    """Those that the manager has begun with and not finished: unpacked, half-configured, half-installed."""
     holds: tuple[str, ...] = ()
     """Packages held (apt-mark) or locked (versionlock patterns)."""
     candidates: tuple[PackageCandidate, ...] | None = None
     """Of those packages; None where the manager has no lists or was not asked."""
+    components: tuple[str, ...] | None = None
+    """Of the archives that apt's lists were fetched from: "main", "contrib", "restricted"."""
     headers: bool | None = None
     """Whether headers of the running kernel are installed."""
     nouveau_blocked: bool | None = None

@@ -21,7 +21,10 @@ NAMES = frozenset(
     nvidia_smi_L.txt nvidia_smi_version.txt nvidia_smi_query_gpu.csv nvidia_smi_query_gpu_gom.csv
     proc_driver_nvidia_version modinfo_nvidia_vermagic dmesg_nvidia nvcc_version cudnn_version mokutil_sb_state
     efi_secure_boot deviceQuery.txt sys_bus_pci_devices pci_ids nvml.json glibc pythons compilers container
-    user_environment nproc sys_cpu_topology sw_vers
+    user_environment nproc sys_cpu_topology sw_vers sys_pci_links packages_nvidia package_holds apt_policy apt_lists
+    dnf_candidates dkms_status dkms_make_log modinfo_nvidia kernel_headers nvidia_nouveau_conf nvidia_libraries
+    dev_nvidia driver_installs provision_nvidia_record boot_id disk_free display nvidia_persistenced
+    unattended_upgrades reboot_required mok_state docker_nvidia nvidia_ctk_version
     """.split()  # noqa: SIM905
 )
 _PATTERNS = re.compile(

@@ -13,7 +13,7 @@ from provision.errors import HostError
 from provision.model.readings import Readings
 from provision.run.command import run
 
-SCRIPT = Path(__file__).with_name("probe.sh")
+SCRIPTS = tuple(Path(__file__).with_name(name) for name in ("probe_nvidia.sh", "probe.sh"))
 NO_SMI = "no-nvidia-smi"
 TIMEOUT_S = 120.0
 """nvidia-smi alone may take half a minute on a box with many GPUs and no persistence daemon."""
@@ -22,8 +22,8 @@ NVML_LIBRARY = "libnvidia-ml.so.1"
 
 
 def probe_script() -> str:
-    """The text of probe.sh: given to `sh -s BOUNDARY` on its standard input, here or over SSH."""
-    return SCRIPT.read_text(encoding="utf-8")
+    """One script: given to `sh -s BOUNDARY` on its standard input, here or over SSH."""
+    return "".join(script.read_text(encoding="utf-8") for script in SCRIPTS)
 
 
 def probe_command(boundary: str, *, nvidia_smi: bool = True) -> str:

@@ -1,14 +1,15 @@
 #!/bin/sh
 # Prints every reading that provision needs of a host, in one go. Changes nothing, needs no root and no Python.
 #
-#   sh probe.sh BOUNDARY [no-nvidia-smi|-] [ROOT]
+#   cat probe_nvidia.sh probe.sh | sh -s -- BOUNDARY [no-nvidia-smi|-] [ROOT]
 #
 # Each reading is a frame: a line "BOUNDARY NAME [STATUS]", the text, a line end. BOUNDARY is random, so that no text can
 # pretend to be a frame. The last frame is called "end". Names and formats: CONTRIBUTING.md, and provision/detect/.
 # ROOT is a folder that stands for / (for tests: a machine made of files).
+# What NVIDIA's software has to say is read by probe_nvidia.sh, whose text comes before this one (run/probe.py).
 # Written for dash and busybox ash. Small files are read by the shell itself: a fork costs more than all of them.
 
-# shellcheck disable=SC2015,SC3013  # "a && b || continue" is meant; -ef is in POSIX since 2024, and in both shells
+# shellcheck disable=SC2015  # "a && b || continue" is meant
 boundary=${1:?usage: sh probe.sh BOUNDARY [no-nvidia-smi|-] [ROOT]}
 skip=${2:-}
 root=${3:-}
@@ -189,19 +190,6 @@ driver() {
       finish
     fi
   fi
-  [ -n "$wanted" ] || return 0
-  if has modinfo && magic=$(modinfo -F vermagic nvidia) && [ -n "$magic" ]; then
-    frame modinfo_nvidia_vermagic
-    printf 'vermagic:       %s\n' "$magic"
-    finish
-  fi
-  if log=$(dmesg); then
-    frame dmesg_nvidia
-    printf '%s\n' "$log" |
-      grep -iE 'nvidia|nouveau|NVRM|secure ?boot|lockdown|locked down' |
-      grep -vE 'Command line:|Modules linked in|X\.509' | tail -n 150
-    finish
-  fi
 }
 
 toolkit() {
@@ -233,6 +221,7 @@ pythons() {
     case $folder in /*) ;; *) continue ;; esac
     for python in "$folder"/python3 "$folder"/python3.[0-9] "$folder"/python3.[0-9][0-9]; do
       [ -x "$python" ] && [ -f "$python" ] || continue
+      # shellcheck disable=SC3013  # -ef is in POSIX since 2024, and in both shells
       for other in $known; do [ "$python" -ef "$other" ] && continue 2; done
       IFS= read -r first <"$python"
       case $first in '#!'*) continue ;; esac
@@ -281,6 +270,7 @@ compilers() {
     for one in "$folder"/gcc-[0-9] "$folder"/gcc-[0-9][0-9] "$folder"/gcc "$folder"/clang-[0-9] "$folder"/clang-[0-9][0-9] \
       "$folder"/clang; do
       [ -x "$one" ] && [ -f "$one" ] || continue
+      # shellcheck disable=SC3013
       for other in $known; do [ "$one" -ef "$other" ] && continue 2; done
       case $one in *[[:space:]]*) continue ;; esac
       known="$known $one"
@@ -293,8 +283,13 @@ compilers() {
 # Variables that change what NumPy, TensorFlow, PyTorch or JAX do, whoever set them
 user_environment() {
   frame user_environment
-  for name in CUDA_HOME CUDA_VISIBLE_DEVICES LD_LIBRARY_PATH LD_PRELOAD MKL_NUM_THREADS OMP_NUM_THREADS \
-    OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS PYTHONHOME PYTHONPATH TF_ENABLE_ONEDNN_OPTS XLA_FLAGS; do
+  for name in ATEN_CPU_CAPABILITY BLIS_ARCH_TYPE CUDAHOSTCXX CUDA_DEVICE_ORDER CUDA_FORCE_PTX_JIT CUDA_HOME \
+    CUDA_LAUNCH_BLOCKING CUDA_MODULE_LOADING CUDA_PATH CUDA_VISIBLE_DEVICES LD_LIBRARY_PATH LD_PRELOAD \
+    MKL_DEBUG_CPU_TYPE MKL_ENABLE_INSTRUCTIONS MKL_NUM_THREADS NCCL_DEBUG NCCL_P2P_DISABLE NCCL_SOCKET_IFNAME \
+    NPY_DISABLE_CPU_FEATURES NVIDIA_TF32_OVERRIDE NVIDIA_VISIBLE_DEVICES OMP_NUM_THREADS ONEDNN_MAX_CPU_ISA \
+    OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS PYTHONHOME PYTHONPATH PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF \
+    TF_ENABLE_ONEDNN_OPTS TF_FORCE_GPU_ALLOW_GROWTH TF_XLA_FLAGS TORCH_CUDA_ARCH_LIST XLA_FLAGS \
+    XLA_PYTHON_CLIENT_MEM_FRACTION XLA_PYTHON_CLIENT_PREALLOCATE; do
     eval "value=\${$name-}"
     [ -z "$value" ] || printf '%s=%s\n' "$name" "$value"
   done
@@ -375,7 +370,7 @@ compilers | {
   container
   secure_boot
   pci
-  driver
+  if concerns_nvidia; then nvidia_software driver; else driver; fi
   toolkit
   pythons
   user_environment
