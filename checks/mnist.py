@@ -9,9 +9,12 @@ A convolution of 32 5x5, 2x2 pooling, dropout 0.2, dense 128, softmax of 10, bat
 a perceptron of two layers, until it is good enough, five epochs at most. It fails on the wrong device, on a loss that
 is no number, and on a test accuracy below the bound that a sound installation reaches.
 
-The digits: --data, else the cache, else (with --download) a mirror, else generated ones. mnist_data.py and
-mnist_nets.py must lie beside this script. Training runs in a child process of this interpreter; nothing is written but
-the cache, and that only with --download. Throughput includes the feeding of data, and leaves out the import and two
+--gpu N: on that GPU alone, in the order of the PCI bus (or of CUDA_VISIBLE_DEVICES); one that falls back to the CPU
+fails. --target 0.99: mnist_fast.py's network instead, with all digits on the device, until that accuracy is reached.
+
+The digits: --data, else the cache, else (with --download) a mirror, else generated ones. mnist_data.py, mnist_nets.py
+and mnist_fast.py must lie beside this script. Training runs in a child process of this interpreter; nothing is written
+but the cache, and that only with --download. Throughput includes the feeding of data, and leaves out the import and two
 warm-up batches (tracing, compilation). Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
 
     python mnist.py --framework tensorflow --device cpu --data ~/mnist
@@ -31,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import mnist_data
+import mnist_fast
 import mnist_nets
 
 MODULES = {"tensorflow": "tensorflow", "keras": "keras", "pytorch": "torch", "jax": "jax", "numpy": "numpy"}
@@ -73,17 +77,22 @@ def inside(options: argparse.Namespace) -> dict[str, Any]:
     import_s = time.perf_counter() - start
     if options.device == "cuda" and not mnist_nets.sees_gpu(options.framework):
         return {"no_gpu": True}
+    gpu_name = mnist_fast.gpu_name(options.framework) if options.device == "cuda" else None
+    started = {"dataset": source.dataset, "note": source.note, "import_s": import_s, "gpu_name": gpu_name}
+    if options.target:
+        epochs = options.epochs or mnist_fast.EPOCHS
+        fast = mnist_fast.Job(source.digits(), options.device, epochs, options.target, options.seed)
+        return {**started, "bound": options.target, **mnist_fast.TRAINERS[options.framework](fast)}
     bound = BOUNDS[source.dataset][options.framework]
     epochs = options.epochs or (5 if options.framework == "numpy" else 1)
     job = mnist_nets.Job(source.digits(), options.device, epochs, bound, options.seed)
-    found = mnist_nets.TRAINERS[options.framework](job)
-    return {"dataset": source.dataset, "note": source.note, "bound": bound, "import_s": import_s, **found}
+    return {**started, "bound": bound, **mnist_nets.TRAINERS[options.framework](job)}
 
 
 def train_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str, int | None]:
     """What the child measured (None: it died), its stderr, its exit status (None: timed out)."""
     command = [sys.executable, __file__, "--inside", *sys.argv[1:]]
-    environment = child_environment(dict(os.environ), options.framework, options.device)
+    environment = child_environment(dict(os.environ), options.framework, options.device, options.gpu)
     try:
         child = subprocess.run(
             command, capture_output=True, text=True, errors="replace", env=environment, timeout=options.timeout
@@ -94,9 +103,13 @@ def train_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str
     return (json.loads(lines[-1])["inside"] if lines else None), child.stderr, child.returncode
 
 
-def child_environment(environment: dict[str, str], framework: str, device: str) -> dict[str, str]:
+def child_environment(
+    environment: dict[str, str], framework: str, device: str, gpu: int | None = None
+) -> dict[str, str]:
     """The device decided before anything is loaded; no grabbing of a whole GPU; threads that leave room for others."""
     made = {**CONSIDERATE, **environment}
+    if gpu is not None:
+        made.update(one_gpu(gpu, environment.get("CUDA_VISIBLE_DEVICES")))
     if device == "cpu":
         made.update(CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
     if framework == "tensorflow":
@@ -105,6 +118,17 @@ def child_environment(environment: dict[str, str], framework: str, device: str) 
     if cpus < seen and not any(name in environment for name in THREAD_VARIABLES):
         made.update(dict.fromkeys(THREAD_VARIABLES, str(cpus)))
     return made
+
+
+def one_gpu(gpu: int, visible: str | None) -> dict[str, str]:
+    """What shows a program GPU ``gpu`` alone: of those that the user left visible, or of all, as nvidia-smi counts.
+
+    A number that is not there hides every GPU: training then fails, as it should.
+    """
+    if visible is None:
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}
+    left = [name.strip() for name in visible.split(",") if name.strip()]
+    return {"CUDA_VISIBLE_DEVICES": left[gpu] if gpu < len(left) else "-1"}
 
 
 def cpus_allowed(root: Path = Path("/sys/fs/cgroup")) -> int:
@@ -126,19 +150,30 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
     found, stderr, status = train_apart(options)
     if found is None:
         return died(options, stderr, status)
-    data = {"framework": options.framework, "device": options.device}
+    data = named(options)
     if "bad_data" in found:
         bad = found["bad_data"]
         return answer(data, "fail", bad["what"], bad["why"], bad["hint"])
     if "no_gpu" in found:
         why = "planned cuda; it would train on the CPU"
-        return answer(data, "fail", f"{options.framework} sees no GPU", why, "device_visible.py says why")
-    return verdict(measured(options.framework, options.device, found, options.json_extra), found["losses"])
+        which = "no GPU" if options.gpu is None else f"no GPU {options.gpu}"
+        return answer(data, "fail", f"{options.framework} sees {which}", why, "device_visible.py says why")
+    return verdict(
+        {**measured(options.framework, options.device, found, options.json_extra), **data}, found.get("losses", [])
+    )
+
+
+def named(options: argparse.Namespace) -> dict[str, Any]:
+    """What every answer's data has, whatever happened."""
+    data = {"framework": options.framework, "device": options.device}
+    return data if options.gpu is None else {**data, "gpu": options.gpu}
 
 
 def measured(framework: str, device: str, found: dict[str, Any], extra: bool) -> dict[str, Any]:
     """What is reported: seconds, samples/s, GFLOP/s, fractions of one; rounded."""
     flops = mnist_nets.PERCEPTRON_FLOPS if framework == "numpy" else mnist_nets.CONVOLUTIONAL_FLOPS
+    if "accuracies" in found:
+        flops = mnist_fast.FLOPS
     rate = found["samples"] / found["train_s"]
     data = {
         "framework": framework,
@@ -148,21 +183,22 @@ def measured(framework: str, device: str, found: dict[str, Any], extra: bool) ->
         "dataset": found["dataset"],
         "dataset_note": found["note"],
         "samples": found["samples"],
-        "epochs": len(found["losses"]),
+        "epochs": len(found.get("accuracies") or found["losses"]),
         "train_s": round(found["train_s"], 3),
         "samples_per_s": round(rate, 1),
         "accuracy": round(found["accuracy"], 4),
         "bound": found["bound"],
         "model_flops_per_sample": flops,
-        "peak_gflops": round(found["peak_gflops"], 1),
-        "peak_fraction": round(rate * flops / 1e9 / found["peak_gflops"], 4),
+        "peak_gflops": round(found["peak_gflops"], 1) if "peak_gflops" in found else None,
+        "peak_fraction": round(rate * flops / 1e9 / found["peak_gflops"], 4) if "peak_gflops" in found else None,
         "import_s": round(found["import_s"], 3),
         "warm_up_s": round(found["warm_up_s"], 3),
     }
-    if "backend" in found:
-        data["backend"] = found["backend"]
+    for name in ("backend", "gpu_name", "accuracies"):
+        if found.get(name) is not None:
+            data[name] = found[name]
     if extra:
-        losses = [round(loss, 4) if math.isfinite(loss) else None for loss in found["losses"]]
+        losses = [round(loss, 4) if math.isfinite(loss) else None for loss in found.get("losses", [])]
         data.update(losses=losses, cpus=cpus_allowed(), python=sys.version.split()[0])
     return data
 
@@ -177,11 +213,15 @@ def verdict(data: dict[str, Any], losses: list[float]) -> dict[str, Any]:
         return answer(data, "fail", f"{framework} does not learn {name}", "the loss is no number", hint)
     epochs = f"{data['epochs']} epoch{'s' if data['epochs'] > 1 else ''}"
     if data["accuracy"] < data["bound"]:
-        why = f"test accuracy {data['accuracy']:.4f} after {epochs}; a sound installation reaches {data['bound']:.2f}"
+        why = f"test accuracy {data['accuracy']:.4f} after {epochs}; a sound installation reaches {data['bound']:.4g}"
         hint = "something computes wrongly: run isa_baseline.py, blas.py and device_visible.py, then install anew"
         return answer(data, "fail", f"{framework} learns {name} badly", why, hint)
-    what = f"{framework} {data['version']} learnt {name} on {device}: {data['accuracy']:.1%} in {data['train_s']:.1f} s"
-    why = f"{data['samples_per_s']:.0f} samples/s, {data['peak_fraction']:.1%} of this device's matrix products"
+    where = device if data.get("gpu") is None else f"GPU {data['gpu']}"
+    where += f" ({data['gpu_name']})" if "gpu_name" in data else ""
+    what = f"{framework} {data['version']} learnt {name} on {where}: {data['accuracy']:.1%} in {data['train_s']:.1f} s"
+    why = f"{data['samples_per_s']:.0f} samples/s"
+    if data["peak_fraction"] is not None:
+        why += f", {data['peak_fraction']:.1%} of this device's matrix products"
     return answer(data, "pass", what, why, "")
 
 
@@ -190,8 +230,7 @@ DATASETS = {"mnist": "MNIST", "synthetic": "synthetic digits"}
 
 def died(options: argparse.Namespace, stderr: str, status: int | None) -> dict[str, Any]:
     """The answer where the child did not live to report."""
-    framework, device = options.framework, options.device
-    data = {"framework": framework, "device": device}
+    framework, device, data = options.framework, options.device, named(options)
     last = (stderr.strip().splitlines() or [f"exit status {status}"])[-1]
     what = f"{framework} does not train on {device}"
     if status is None:
@@ -210,7 +249,7 @@ def died(options: argparse.Namespace, stderr: str, status: int | None) -> dict[s
 
 
 def answer(data: dict[str, Any], status: str, what: str, why: str = "", hint: str = "") -> dict[str, Any]:
-    check = f"mnist:{data['framework']}"
+    check = f"mnist:{data['framework']}" + (f":gpu{data['gpu']}" if data.get("gpu") else "")
     return {"id": check, "status": status, "what": what, "why": why, "hint": hint, "data": data}
 
 
@@ -218,15 +257,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--framework", required=True, choices=sorted(MODULES))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--gpu", type=int, metavar="N", help="this GPU alone, from 0")
+    parser.add_argument("--target", type=float, metavar="A", help="train the fast network until this test accuracy")
     parser.add_argument("--data", metavar="DIR", help="the four IDX files of MNIST, each as it is or as .gz")
     parser.add_argument("--download", action="store_true", help="fetch MNIST into the cache when it is not there")
     parser.add_argument("--synthetic", action="store_true", help="generated digits, even where MNIST is at hand")
-    parser.add_argument("--epochs", type=int, default=0, metavar="N", help="default 1; for numpy at most 5")
+    parser.add_argument(
+        "--epochs", type=int, default=0, metavar="N", help="default 1; numpy: at most 5, --target: at most 4"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of weights, shuffling and dropout (1)")
     parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds for all of it (1800)")
     parser.add_argument("--json-extra", action="store_true", help="losses, CPUs and Python as well")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.gpu is not None and options.device != "cuda":
+        parser.error("--gpu needs --device cuda")
+    if options.target and options.framework not in mnist_fast.TRAINERS:
+        parser.error(f"--target is for {', '.join(sorted(mnist_fast.TRAINERS))}")
     if options.inside:
         print("\n" + json.dumps({"inside": inside(options)}), flush=True)
         return 0

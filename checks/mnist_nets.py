@@ -245,11 +245,11 @@ def train_jax(job: Job) -> dict[str, Any]:
     }
 
 
-def adam(sqrt: Any, weights: Any, slopes: Any, means: Any, squares: Any, count: Any) -> tuple[Any, Any, Any]:
+def adam(sqrt: Any, weights: Any, slopes: Any, means: Any, squares: Any, count: Any, rate: Any = LEARNING_RATE) -> Any:
     """Step ``count`` of Adam (Kingma, Ba 2015) over lists of arrays: new weights, first moments, second moments."""
     means = [0.9 * mean + 0.1 * slope for mean, slope in zip(means, slopes)]
     squares = [0.999 * square + 0.001 * slope * slope for square, slope in zip(squares, slopes)]
-    rate = LEARNING_RATE * (1 - 0.999**count) ** 0.5 / (1 - 0.9**count)
+    rate *= (1 - 0.999**count) ** 0.5 / (1 - 0.9**count)
     moved = [one - rate * mean / (sqrt(square) + 1e-7) for one, mean, square in zip(weights, means, squares)]
     return moved, means, squares
 

@@ -83,6 +83,10 @@ LOOKS = {
 }
 
 
+CODES = {"sm": "sass", "compute": "ptx", "none": None}
+"""How a GPU is served: native code, or PTX that its driver compiles first."""
+
+
 def kernels_for(archs: list[str], capability: tuple[int, int]) -> str | None:
     """The entry of ``archs`` that serves ``capability``: native code before PTX; None where nothing does.
 
@@ -107,17 +111,20 @@ def kernels_for(archs: list[str], capability: tuple[int, int]) -> str | None:
 
 
 def judge_gpus(framework: str, found: dict[str, Any]) -> dict[str, Any]:
-    archs, none, compiled = found["archs"], [], []
+    archs, none, native, compiled = found["archs"], [], [], []
     for gpu in found["gpus"]:
         if not gpu["capability"]:
             continue
         major, minor = gpu["capability"]
         gpu["kernels"] = kernels_for(archs, (major, minor))
+        gpu["code"] = CODES[(gpu["kernels"] or "none").partition("_")[0]]
         label = f"{gpu['name']} (compute capability {major}.{minor})"
-        if gpu["kernels"] is None:
+        if gpu["code"] is None:
             none.append(label)
-        elif gpu["kernels"].startswith("compute"):
-            compiled.append(label)
+        elif gpu["code"] == "ptx":
+            compiled.append(f"{label} from {gpu['kernels']}")
+        else:
+            native.append(f"{label}: {gpu['kernels']}")
     data = {"framework": framework, **found}
     if none:
         hint = "install a release or CUDA variant whose list has it; `provision plan` names one"
@@ -127,11 +134,11 @@ def judge_gpus(framework: str, found: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         return answer("skip", f"the compute capability of {', '.join(unknown)} is not known", data=data)
     if compiled:
-        why = f"no native code for {', '.join(compiled)}: its PTX is compiled at the first start, which takes minutes"
+        why = f"PTX, compiled by the driver at the first start, which takes minutes: {', '.join(compiled)}"
+        why += f"\nnative code: {', '.join(native) or 'for none'}"
         return answer("pass", f"{framework} has PTX for every GPU, native code not for all", why, "", data)
-    return answer(
-        "pass", f"{framework} has native kernels for every GPU", f"the wheel holds {' '.join(archs)}", "", data
-    )
+    why = f"{', '.join(native)}; the wheel holds {' '.join(archs)}"
+    return answer("pass", f"{framework} has native kernels for every GPU", why, "", data)
 
 
 def look_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str]:

@@ -106,7 +106,7 @@ def _reader(kind: Any) -> Reader:
     """The function that reads a value of the annotation ``kind``."""
     if kind is Any:
         return lambda value: value
-    if kind in (str, int, bool):
+    if kind in (str, int, float, bool):
         return _plain(kind)
     if dataclasses.is_dataclass(kind):
         return _row(kind)
@@ -123,7 +123,7 @@ def _reader(kind: Any) -> Reader:
 
 
 def _plain(kind: type) -> Reader:
-    word = {str: "text", int: "a whole number", bool: "true or false"}[kind]
+    word = {str: "text", int: "a whole number", float: "a number with a point", bool: "true or false"}[kind]
 
     def read(value: Any) -> Any:
         if type(value) is not kind:

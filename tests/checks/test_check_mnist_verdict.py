@@ -144,7 +144,7 @@ def test_where_tensors_lie(load: Callable[[str], ModuleType], devices: list[str]
 def test_a_child_that_died(load: Callable[[str], ModuleType], status: int | None, stderr: str, why: str) -> None:
     from argparse import Namespace
 
-    options = Namespace(framework="pytorch", device="cuda", timeout=60.0)
+    options = Namespace(framework="pytorch", device="cuda", timeout=60.0, gpu=None)
     answer = load("mnist").died(options, stderr, status)
     assert answer["status"] == "fail"
     assert answer["what"] == "pytorch does not train on cuda"
@@ -156,7 +156,7 @@ def test_digits_need_numpy(load: Callable[[str], ModuleType]) -> None:
     """PyTorch's wheel does not ask for it."""
     from argparse import Namespace
 
-    options = Namespace(framework="pytorch", device="cpu", timeout=60.0)
+    options = Namespace(framework="pytorch", device="cpu", timeout=60.0, gpu=None)
     answer = load("mnist").died(options, "ModuleNotFoundError: No module named 'numpy'", 1)
     assert answer["status"] == "skip"
     assert answer["what"] == "NumPy is needed to prepare the digits"

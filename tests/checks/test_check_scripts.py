@@ -14,6 +14,7 @@ import pytest
 CHECKS = Path(__file__).resolve().parents[2] / "checks"
 SCRIPTS = sorted(path.name for path in CHECKS.glob("*.py") if path.read_text().startswith("#!"))
 PARTS = {"isa_dispatch.py", "isa_files.py", "isa_tables.py", "mnist_data.py", "mnist_nets.py"}
+PARTS |= {"gpu_nvml.py", "gpu_work.py", "mnist_fast.py"}
 PARTS |= {f"quick_ops_{name}.py" for name in ("jax", "numpy", "pytorch", "results", "tensorflow")}
 FRAMEWORKS = {"tensorflow", "keras", "torch", "jax", "numpy", "jaxlib"}
 
@@ -26,6 +27,9 @@ def test_every_script_is_here() -> None:
         "cpu_flags.py",
         "device_visible.py",
         "framework_import.py",
+        "gpu_compute.py",
+        "gpu_driver.py",
+        "gpu_state.py",
         "isa_audit.py",
         "isa_baseline.py",
         "matmul.py",
@@ -33,6 +37,7 @@ def test_every_script_is_here() -> None:
         "mnist.py",
         "native_kernels.py",
         "quick_ops.py",
+        "speed_up.py",
     ]
     assert {path.name for path in CHECKS.glob("*.py")} == {*SCRIPTS, *PARTS}
 
@@ -272,8 +277,23 @@ def test_kernels_against_a_gpu(check, archs: str, capability: str, status: str, 
     answer = check("native_kernels.py", "--framework", "pytorch", "--arch-list", archs, "--capability", capability).data
     assert answer["status"] == status
     assert answer["data"]["gpus"] == [
-        {"name": "GPU", "capability": [int(part) for part in capability.split(".")], "kernels": kernels}
+        {
+            "name": "GPU",
+            "capability": [int(part) for part in capability.split(".")],
+            "kernels": kernels,
+            "code": kernels and ("sass" if kernels.startswith("sm_") else "ptx"),
+        }
     ]
+
+
+def test_native_code_and_ptx_are_told_apart_for_each_gpu(check) -> None:
+    """A box with an H100 and an RTX 5090, and TensorFlow 2.18's list: PTX alone serves the newer card."""
+    gpus = ("--capability", "9.0", "--capability", "12.0")
+    archs = "sm_60,sm_70,sm_80,sm_89,sm_90,compute_90"
+    answer = check("native_kernels.py", "--framework", "tensorflow", "--arch-list", archs, *gpus).data
+    assert [gpu["code"] for gpu in answer["data"]["gpus"]] == ["sass", "ptx"]
+    assert "at the first start, which takes minutes: GPU (compute capability 12.0) from compute_90" in answer["why"]
+    assert answer["why"].endswith("native code: GPU (compute capability 9.0): sm_90")
 
 
 def test_every_gpu_needs_kernels(check) -> None:
@@ -288,4 +308,4 @@ def test_every_gpu_needs_kernels(check) -> None:
 def test_ptx_is_a_remark(check) -> None:
     answer = check("native_kernels.py", "--framework", "jax", "--arch-list", "compute_80", "--capability", "8.6").data
     assert answer["what"] == "jax has PTX for every GPU, native code not for all"
-    assert "compiled at the first start" in answer["why"]
+    assert "compiled by the driver at the first start" in answer["why"]

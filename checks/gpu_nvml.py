@@ -1,0 +1,180 @@
+# /// script
+# requires-python = ">=3.9"
+# dependencies = []
+# ///
+"""NVML, the driver's own library, by ctypes: what nvidia-smi asks, without nvidia-smi.
+
+A part of gpu_driver.py, gpu_state.py and mnist.py, which load it from their own folder. Names, numbers and structures
+are those of nvml.h (https://docs.nvidia.com/deploy/nvml-api/). Changes nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from pathlib import Path
+from typing import Any
+
+LIBRARY = "libnvidia-ml.so.1"
+NOT_FOUND, MISMATCH = 12, 18
+"""NVML_ERROR_LIBRARY_NOT_FOUND (also what a library that cannot be loaded counts as here), LIB_RM_VERSION_MISMATCH."""
+LOST = 15
+ERRORS = {
+    1: "uninitialized", 3: "not supported", 4: "no permission", 6: "not found", 9: "driver not loaded", 10: "timeout",
+    11: "IRQ issue", 12: "library not found", 13: "function not found", 14: "corrupted infoROM", 15: "GPU is lost",
+    16: "reset required", 18: "driver/library version mismatch", 23: "GPU not found", 999: "unknown error",
+}  # fmt: skip
+REASONS = {  # nvmlClocksEventReasons: bit -> word; those that cost speed. Idle (1) and a chosen clock (2) do not.
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+SM_CLOCK, MEMORY_CLOCK = 1, 2
+
+
+class Refused(Exception):
+    """NVML's answer where it is not the value: its number, and what that means."""
+
+    def __init__(self, value: int, words: str = "") -> None:
+        self.value = value
+        self.words = words or ERRORS.get(value, f"error {value}")
+        super().__init__(self.words)
+
+
+class PciInfo(ctypes.Structure):
+    """nvmlPciInfo_t since version 3."""
+
+    _fields_ = [
+        ("busIdLegacy", ctypes.c_char * 16),
+        ("domain", ctypes.c_uint),
+        ("bus", ctypes.c_uint),
+        ("device", ctypes.c_uint),
+        ("pciDeviceId", ctypes.c_uint),
+        ("pciSubSystemId", ctypes.c_uint),
+        ("busId", ctypes.c_char * 32),
+    ]
+
+
+class Nvml:
+    """The library, started. Raises Refused, with NOT_FOUND where it cannot be loaded."""
+
+    def __init__(self, name: str = LIBRARY) -> None:
+        try:
+            self.library = ctypes.CDLL(name)
+        except OSError as error:
+            raise Refused(NOT_FOUND, str(error)) from error
+        self.call("nvmlInit_v2")
+
+    def __enter__(self) -> Nvml:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.call("nvmlShutdown")
+
+    def call(self, function: str, *arguments: Any) -> None:
+        try:
+            found = getattr(self.library, function)
+        except AttributeError:
+            raise Refused(13, f"this driver has no {function}") from None
+        value = found(*arguments)
+        if value != 0:
+            raise Refused(int(value))
+
+    def driver_version(self) -> str:
+        text = ctypes.create_string_buffer(96)
+        self.call("nvmlSystemGetDriverVersion", text, ctypes.c_uint(96))
+        return text.value.decode()
+
+    def count(self) -> int:
+        number = ctypes.c_uint()
+        self.call("nvmlDeviceGetCount_v2", ctypes.byref(number))
+        return number.value
+
+    def gpu(self, index: int) -> Device:
+        """Raises Refused: GPU is lost, no permission."""
+        handle = ctypes.c_void_p()
+        self.call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(handle))
+        return Device(self, handle)
+
+
+class Device:
+    """One GPU. Every answer is None where the GPU or the driver has none."""
+
+    def __init__(self, nvml: Nvml, handle: ctypes.c_void_p) -> None:
+        self.nvml, self.handle = nvml, handle
+
+    def number(self, function: str, *before: int, wide: bool = False) -> int | None:
+        value = ctypes.c_ulonglong() if wide else ctypes.c_uint()
+        try:
+            self.nvml.call(function, self.handle, *map(ctypes.c_uint, before), ctypes.byref(value))
+        except Refused:
+            return None
+        return value.value
+
+    def name(self) -> str | None:
+        text = ctypes.create_string_buffer(96)
+        try:
+            self.nvml.call("nvmlDeviceGetName", self.handle, text, ctypes.c_uint(96))
+        except Refused:
+            return None
+        return text.value.decode()
+
+    def address(self) -> str | None:
+        """As sysfs writes it: 0000:01:00.0."""
+        info = PciInfo()
+        try:
+            self.nvml.call("nvmlDeviceGetPciInfo_v3", self.handle, ctypes.byref(info))
+        except Refused:
+            return None
+        # busId: "00000000:01:00.0"
+        found = re.fullmatch(r"([0-9A-Fa-f]{4,8}):(.+)", info.busId.decode())
+        return f"{found.group(1)[-4:]}:{found.group(2)}".lower() if found else None
+
+    def persistence(self) -> bool | None:
+        mode = self.number("nvmlDeviceGetPersistenceMode")
+        return None if mode is None else mode == 1
+
+    def state(self) -> dict[str, Any]:
+        """Clocks in MHz, power in W, temperature in degrees Celsius, the PCIe link, what slows it down."""
+        power = {
+            name: None if value is None else round(value / 1000, 1)
+            for name, value in (
+                ("power_w", self.number("nvmlDeviceGetPowerUsage")),
+                ("power_limit_w", self.number("nvmlDeviceGetPowerManagementLimit")),
+                ("power_default_w", self.number("nvmlDeviceGetPowerManagementDefaultLimit")),
+            )
+        }
+        return {
+            "clock_sm_mhz": self.number("nvmlDeviceGetClockInfo", SM_CLOCK),
+            "clock_sm_max_mhz": self.number("nvmlDeviceGetMaxClockInfo", SM_CLOCK),
+            "clock_memory_mhz": self.number("nvmlDeviceGetClockInfo", MEMORY_CLOCK),
+            "temperature_c": self.number("nvmlDeviceGetTemperature", 0),
+            **power,
+            "pcie_generation": self.number("nvmlDeviceGetCurrPcieLinkGeneration"),
+            # the card's own; the other one is the lesser of card and slot, which hides a slow slot
+            "pcie_generation_max": self.number("nvmlDeviceGetGpuMaxPcieLinkGeneration")
+            or self.number("nvmlDeviceGetMaxPcieLinkGeneration"),
+            "pcie_width": self.number("nvmlDeviceGetCurrPcieLinkWidth"),
+            "pcie_width_max": self.number("nvmlDeviceGetMaxPcieLinkWidth"),
+            "throttle": self.throttle(),
+        }
+
+    def throttle(self) -> list[str] | None:
+        bits = self.number("nvmlDeviceGetCurrentClocksEventReasons", wide=True)
+        if bits is None:  # its name before driver 535
+            bits = self.number("nvmlDeviceGetCurrentClocksThrottleReasons", wide=True)
+        return None if bits is None else [word for bit, word in REASONS.items() if bits & bit]
+
+
+def loaded_version(maps: Path = Path("/proc/self/maps")) -> str | None:
+    """The version in the loaded library's file name: libnvidia-ml.so.580.95.05. Also where it refused to start."""
+    try:
+        text = maps.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"libnvidia-ml\.so\.(\d+\.\d+(?:\.\d+)?)\s*$", text, re.MULTILINE)
+    return found.group(1) if found else None

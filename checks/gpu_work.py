@@ -1,0 +1,215 @@
+# /// script
+# requires-python = ">=3.9"
+# dependencies = ["numpy"]
+# ///
+"""Matrix products and copies on one device, with TensorFlow, PyTorch or JAX.
+
+A part of gpu_compute.py and gpu_state.py, which load it from their own folder. A launch returns at once on a GPU, and
+`wait` blocks until the device is done, so that many launches can be timed together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+FRAMEWORKS = ("tensorflow", "pytorch", "jax")
+FORMATS = ("fp32", "tf32", "bf16")
+TENSOR_FORMATS_FROM = (8, 0)
+"""tf32 and bf16 are computed in from compute capability 8.0 on; below, frameworks emulate bf16 and ignore tf32."""
+
+
+def formats_of(capability: list[int] | None) -> tuple[str, ...]:
+    """What a GPU computes in at useful speed, of FORMATS. An unknown GPU is asked for fp32 alone."""
+    return FORMATS if capability and tuple(capability) >= TENSOR_FORMATS_FROM else FORMATS[:1]
+
+
+class PyTorch:
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.torch, self.kind, self.version = torch, device, torch.__version__
+        # sums of bf16 products are kept in float32 to the end, as the other frameworks keep them
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+    def devices(self) -> list[dict[str, Any]]:
+        cuda = self.torch.cuda
+        if self.kind == "cpu":
+            return [{"name": "CPU", "capability": None}]
+        count = cuda.device_count() if cuda.is_available() else 0
+        return [
+            {"name": cuda.get_device_name(index), "capability": list(cuda.get_device_capability(index))}
+            for index in range(count)
+        ]
+
+    def put(self, values: Any, index: int, number: str) -> Any:
+        tensor = self.torch.from_numpy(values).to(f"cuda:{index}" if self.kind == "cuda" else "cpu")
+        return tensor.to(self.torch.bfloat16) if number == "bf16" else tensor
+
+    def full(self, elements: int, index: int) -> Any:
+        return self.torch.ones(elements, device=f"cuda:{index}" if self.kind == "cuda" else "cpu")
+
+    def product(self, number: str) -> Callable[[Any, Any], Any]:
+        self.torch.backends.cuda.matmul.allow_tf32 = number == "tf32"
+        return lambda left, right: left @ right
+
+    def copy(self, values: Any) -> Any:
+        return values + 1
+
+    def wait(self, tensor: Any) -> None:
+        if tensor.device.type == "cuda":
+            self.torch.cuda.synchronize(tensor.device)
+
+    def numbers(self, tensor: Any) -> Any:
+        return tensor.double().cpu().numpy()
+
+    def place(self, tensor: Any) -> str:
+        return str(tensor.device)
+
+    def free(self) -> None:
+        if self.kind == "cuda":
+            self.torch.cuda.empty_cache()
+
+
+class TensorFlow:
+    def __init__(self, device: str) -> None:
+        import tensorflow as tf
+
+        self.tf, self.kind, self.version = tf, device, tf.__version__
+        self.gpus = tf.config.list_physical_devices("GPU")
+        if device == "cpu":
+            tf.config.set_visible_devices([], "GPU")
+        for gpu in self.gpus if device == "cuda" else ():
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.set_soft_device_placement(False)  # else what the GPU cannot do runs on the CPU
+
+    def devices(self) -> list[dict[str, Any]]:
+        if self.kind == "cpu":
+            return [{"name": "CPU", "capability": None}]
+        found = []
+        for gpu in self.gpus:
+            details = self.tf.config.experimental.get_device_details(gpu)
+            capability = details.get("compute_capability")
+            name = details.get("device_name", gpu.name)
+            found.append({"name": name, "capability": list(capability) if capability else None})
+        return found
+
+    def where(self, index: int) -> Any:
+        return self.tf.device(f"/GPU:{index}" if self.kind == "cuda" else "/CPU:0")
+
+    def put(self, values: Any, index: int, number: str) -> Any:
+        with self.where(index):
+            tensor = self.tf.identity(self.tf.constant(values))
+            return self.tf.cast(tensor, self.tf.bfloat16) if number == "bf16" else tensor
+
+    def full(self, elements: int, index: int) -> Any:
+        with self.where(index):
+            return self.tf.ones((elements,))
+
+    def product(self, number: str) -> Callable[[Any, Any], Any]:
+        self.tf.config.experimental.enable_tensor_float_32_execution(number == "tf32")
+
+        def multiply(left: Any, right: Any) -> Any:
+            with self.tf.device(left.device):
+                return self.tf.matmul(left, right)
+
+        return multiply
+
+    def copy(self, values: Any) -> Any:
+        with self.tf.device(values.device):
+            return values + 1
+
+    def wait(self, tensor: Any) -> None:
+        self.tf.reshape(tensor, [-1])[0].numpy()
+
+    def numbers(self, tensor: Any) -> Any:
+        return self.tf.cast(tensor, self.tf.float32).numpy().astype("float64")
+
+    def place(self, tensor: Any) -> str:
+        # /job:localhost/replica:0/task:0/device:GPU:0
+        kind, _, index = tensor.device.rpartition("device:")[2].partition(":")
+        return f"cuda:{index}" if kind == "GPU" else kind.lower()
+
+    def free(self) -> None:
+        pass
+
+
+class Jax:
+    def __init__(self, device: str) -> None:
+        import jax
+
+        self.jax, self.kind, self.version = jax, device, jax.__version__
+        if device == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+        self.jitted = jax.jit(lambda values: values + 1)
+
+    def all(self) -> list[Any]:
+        try:
+            return list(self.jax.devices("gpu" if self.kind == "cuda" else "cpu"))
+        except RuntimeError:
+            return []
+
+    def devices(self) -> list[dict[str, Any]]:
+        found = []
+        for one in self.all():
+            numbers = str(getattr(one, "compute_capability", "")).split(".")
+            capability = [int(number) for number in numbers] if len(numbers) == 2 else None
+            found.append({"name": one.device_kind if self.kind == "cuda" else "CPU", "capability": capability})
+        return found
+
+    def put(self, values: Any, index: int, number: str) -> Any:
+        tensor = self.jax.device_put(values, self.all()[index])
+        return tensor.astype(self.jax.numpy.bfloat16) if number == "bf16" else tensor
+
+    def full(self, elements: int, index: int) -> Any:
+        with self.jax.default_device(self.all()[index]):
+            return self.jax.numpy.ones(elements)
+
+    def product(self, number: str) -> Callable[[Any, Any], Any]:
+        # HIGHEST is float32 throughout; the default lets XLA take tf32 for float32 from Ampere on
+        precision = "highest" if number == "fp32" else "default"
+        multiply: Callable[[Any, Any], Any] = self.jax.jit(
+            lambda left, right: self.jax.numpy.matmul(left, right, precision=precision)
+        )
+        return multiply
+
+    def copy(self, values: Any) -> Any:
+        return self.jitted(values)
+
+    def wait(self, tensor: Any) -> None:
+        tensor.block_until_ready()
+
+    def numbers(self, tensor: Any) -> Any:
+        import numpy
+
+        return numpy.asarray(tensor.astype(self.jax.numpy.float32)).astype("float64")
+
+    def place(self, tensor: Any) -> str:
+        one = next(iter(tensor.devices()))
+        return f"cuda:{self.all().index(one)}" if one.platform in {"gpu", "cuda"} else str(one.platform)
+
+    def free(self) -> None:
+        pass
+
+
+WORKS: dict[str, Callable[[str], Any]] = {"tensorflow": TensorFlow, "pytorch": PyTorch, "jax": Jax}
+
+
+def seconds_of(launch: Callable[[], Any], wait: Callable[[Any], None], budget_s: float) -> float:
+    """Seconds of one launch: after a warm-up, as many as fit the budget are launched and waited for together.
+
+    The best of three rounds: other work on the machine only ever adds time.
+    """
+    wait(launch())  # libraries load, kernels are chosen
+    start = time.perf_counter()
+    wait(launch())
+    once = max(time.perf_counter() - start, 1e-7)
+    rounds, launches = [], max(1, min(1000, int(budget_s / 3 / once)))
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in range(launches):
+            last = launch()
+        wait(last)
+        rounds.append((time.perf_counter() - start) / launches)
+    return min(rounds)
