@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import tempfile
@@ -12,9 +11,26 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible.module_utils.provision_apt_sources import files_of, more_components, plain_address, switched_off
+from ansible.module_utils.provision_apt_words import (
+    about,
+    arguments,
+    distribution_addresses,
+    failed_addresses,
+    pins,
+    policy_rows,
+    rehearsal,
+)
 from ansible.module_utils.provision_failure import Failure, os_failure
 from ansible.module_utils.provision_files import write_atomically
-from ansible.module_utils.provision_packages_run import BROKEN, ENGLISH, LOCK_WAIT_S, Manager, Run, meaning
+from ansible.module_utils.provision_packages_run import (
+    BROKEN,
+    ENGLISH,
+    LOCK_WAIT_S,
+    Manager,
+    Rehearsal,
+    Run,
+    meaning,
+)
 from ansible.module_utils.provision_repository import codename, fetched_key, sources_text
 
 QUIET = {
@@ -24,11 +40,10 @@ QUIET = {
 """Nobody is there to answer questions, and no service is restarted behind a training run's back."""
 KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 """Configuration files that somebody has changed stay as they are."""
-PIN = "etc/apt/preferences.d/provision-nvidia.pref"
-PINNED = "*nvidia* libcuda* libnvcuvid* libnvoptix* libxnvctrl* cuda-drivers*"
+PINS = "etc/apt/preferences.d/provision-{name}.pref"
+DRIVER = "*nvidia* libcuda* libnvcuvid* libnvoptix* libxnvctrl* cuda-drivers*"
 PRIORITY = 990
 """Above what is newer (500), below what would downgrade by itself (1000)."""
-DISTRIBUTIONS = ("Debian", "Debian Backports", "Ubuntu")
 SCRATCH = """\
 Dir::State::lists "{folder}/lists/";
 Dir::Cache "{folder}/cache/";
@@ -67,7 +82,7 @@ class Apt:
             refused = failed_addresses(said)
             for one in repositories:
                 if any(plain_address(address).startswith(plain_address(one["url"])) for address in refused):
-                    raise meaning(_about(said, one["url"]), f"ask {one['url']} for its packages")
+                    raise meaning(about(said, one["url"]), f"ask {one['url']} for its packages")
             answer = self._manager.ask(["apt-cache", *options, "policy", *names], "ask for packages")
             origins = self._manager.ask(["apt-cache", *options, "policy"], "ask for packages")
         homes = {str(one["url"]): str(one["id"]) for one in repositories}
@@ -135,14 +150,32 @@ class Apt:
         return next((row["repository"] for row in rows if row["version"] == version.group(1)), "")
 
     def held(self) -> list[str]:
+        """Names, and the patterns of versions that ``lock`` keeps."""
         holds = self._manager.ask(["apt-mark", "showhold"], "ask which packages are held").stdout.split()
-        return [*holds, *self._pins()]
+        folder = (self._root / PINS).parent
+        files = sorted(folder.glob("provision-*.pref")) if folder.is_dir() else []
+        return [*holds, *(pattern for path in files for pattern in pins(path))]
 
-    def _pins(self) -> list[str]:
-        try:
-            return re.findall(r"^Pin: version (\S+)$", (self._root / PIN).read_text(), re.M)
-        except OSError:
-            return []
+    def rehearse(
+        self,
+        packages: Sequence[tuple[str, str]],
+        repositories: Sequence[Mapping[str, Any]] = (),
+        components: Sequence[str] = (),
+    ) -> Rehearsal:
+        """What ``install`` would do, from the given repositories too. Raises Failure as it would."""
+        with self._scratch(repositories, components) as folder:
+            # as little as one lock, and the space that is looked at is that of the true folder
+            archives = self._root / "var/cache/apt/archives"
+            options = ["-c", str(folder / "apt.conf"), "-q", "-o", "Debug::NoLocking=1"]
+            update = self._manager.ask(["apt-get", *options, "update"])
+            options += ["-o", f"Dir::Cache::archives={archives}/", "--assume-no"]
+            done = self._manager.ask(["apt-get", *options, "install", *arguments(packages, ())])
+        said = f"{done.stdout}\n{done.stderr}"
+        if done.status != 0 and not re.search(r"^Abort\.$", said, re.M):
+            if update.status != 0:
+                said = f"{update.stderr}\n{said}"
+            raise self._mixed(meaning(said, f"install {_list(name for name, _ in packages)}"), [n for n, _ in packages])
+        return rehearsal(done.stdout)
 
     def fetch(self, packages: Mapping[str, str] | Iterable[str], folder: Path | str) -> dict[str, str]:
         versions = dict(packages) if isinstance(packages, Mapping) else self.installed(packages)
@@ -242,23 +275,28 @@ class Apt:
         if names:
             self._manager.change(["apt-mark", "unhold", *names], f"release {_list(names)}")
 
-    def lock(self, pattern: str) -> None:
-        """NVIDIA's packages stay at versions like ``pattern`` ("580.*")."""
+    def lock(self, pattern: str, names: str = DRIVER) -> None:
+        """Packages like ``names`` stay at versions like ``pattern`` ("580.*"), what they depend on included."""
+        path = self._pin_file(names)
         text = (
-            "# Written by provision: keeps NVIDIA's driver in its branch. Take it away to lift that.\n"
-            f"Package: {PINNED}\nPin: version {pattern}\nPin-Priority: {PRIORITY}\n"
+            "# Written by provision: keeps these packages in their branch. Take this file away to lift that.\n"
+            f"Package: {names}\nPin: version {pattern}\nPin-Priority: {PRIORITY}\n"
         )
-        path = self._root / PIN
         try:
             if not path.is_file() or path.read_text() != text:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, text)
         except OSError as error:
-            raise os_failure(error, "pin the driver's branch") from error
+            raise os_failure(error, f"pin {pattern}") from error
 
-    def unlock(self, pattern: str) -> None:
-        if pattern in self._pins():
-            (self._root / PIN).unlink()
+    def unlock(self, pattern: str, names: str = DRIVER) -> None:
+        path = self._pin_file(names)
+        if pattern in pins(path):
+            path.unlink()
+
+    def _pin_file(self, names: str) -> Path:
+        name = "nvidia" if names == DRIVER else re.sub(r"[^a-z0-9]+", "-", names).strip("-")
+        return self._root / PINS.format(name=name)
 
     def stream(self, name: str) -> None:
         raise Failure("unknown_system", f"apt has no module streams, and {name} was asked for")
@@ -268,100 +306,6 @@ class Apt:
             ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], "mend half-installed packages"
         )
         self._manager.change(["apt-get", "-y", "-q", *KEEP, "-f", "install"], "mend half-installed packages")
-
-
-# --- words ---------------------------------------------------------------------------------------------------------
-
-
-def arguments(packages: Sequence[tuple[str, str]], files: Sequence[Path | str]) -> list[str]:
-    """What apt-get install is given: a package's own file where there is one, else name=version, else its name."""
-    paths = [Path(path) for path in files]
-    words = []
-    for name, version in packages:
-        begins = f"{name}_{version.replace(':', '%3a')}_"
-        own = [path for path in paths if version and path.name.startswith(begins)]
-        words.append(os.path.abspath(own[0]) if own else f"{name}={version}" if version else name)  # noqa: PTH100
-    return words or [os.path.abspath(path) for path in paths]  # noqa: PTH100
-
-
-def policy_rows(text: str, homes: Mapping[str, str]) -> dict[str, list[dict[str, str]]]:
-    """Versions of each package in the words of `apt-cache policy NAME…`, the candidate first.
-
-        nvidia-driver:
-          Installed: (none)
-          Candidate: 535.261.03-1
-          Version table:
-             535.261.03-1 500
-                500 http://deb.debian.org/debian bookworm/non-free amd64 Packages
-
-    ``homes``: names of repositories by address. A version that only dpkg knows, or that is pinned out, is left out.
-    """
-    found: dict[str, list[dict[str, str]]] = {}
-    name = candidate = version = ""
-    for line in text.splitlines():
-        if line[:1].strip() and line.endswith(":"):
-            name, candidate, version = line[:-1].partition(":")[0], "", ""
-            found[name] = []
-        elif line.startswith("  Candidate: "):
-            candidate = line.split()[1]
-        elif re.match(r" (?:   |\*\*\*) \S+ -?\d+$", line):
-            version = line.replace("***", "").split()[0]
-        elif re.match(r"     +-?\d+ \S", line) and version:
-            priority, address = line.split()[:2]
-            if int(priority) >= 0 and not address.startswith("/"):
-                row = {"version": version, "repository": home(address, homes)}
-                if row not in found[name]:
-                    found[name].insert(_place(found[name], version, candidate), row)
-    return found
-
-
-def _place(rows: Sequence[Mapping[str, str]], version: str, candidate: str) -> int:
-    if version != candidate:
-        return len(rows)
-    return sum(row["version"] == candidate for row in rows)
-
-
-def home(address: str, homes: Mapping[str, str]) -> str:
-    """The name of the repository at ``address``, else the address itself."""
-    for known, name in homes.items():
-        if plain_address(address) == plain_address(known):
-            return name
-    return address
-
-
-def distribution_addresses(text: str) -> dict[str, str]:
-    """{address: "distribution"} of what `apt-cache policy` says is the distribution's own.
-
-    500 http://deb.debian.org/debian bookworm/main amd64 Packages
-        release v=12.1,o=Debian,a=oldstable,n=bookworm,l=Debian,c=main,b=amd64
-    """
-    found = {}
-    address = ""
-    for line in text.splitlines():
-        match = re.match(r"\s*-?\d+ (\S+) ", line)
-        if match:
-            address = match.group(1)
-        origin = re.search(r"^\s+release .*\bo=([^,]+)", line)
-        if origin and origin.group(1) in DISTRIBUTIONS:
-            found[address] = "distribution"
-    return found
-
-
-def failed_addresses(said: str) -> list[str]:
-    """Addresses that apt-get update could not use."""
-    lines = re.findall(r"^(?:Err:\d+|E:|W:) (.*)$", said, re.M)
-    return [address for line in lines for address in re.findall(r"\b(?:https?|file|copy|cdrom|ftp):/[^\s'\"]*", line)]
-
-
-def _about(said: str, url: str) -> str:
-    """The lines about one address, and what continues them."""
-    lines = said.splitlines()
-    mark = plain_address(url)
-    kept = [
-        line for number, line in enumerate(lines)
-        if mark in line or (line.startswith(" ") and number and mark in lines[number - 1])
-    ]  # fmt: skip
-    return "\n".join(line for line in kept if not line.startswith(("Get:", "Hit:", "Ign:")))
 
 
 def _list(names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 from ansible.module_utils.provision_failure import Failure, os_failure
 from ansible.module_utils.provision_openpgp import armoured
-from ansible.module_utils.provision_packages_run import ENGLISH, LOCK_WAIT_S, Manager, Run, meaning
+from ansible.module_utils.provision_packages_run import ENGLISH, LOCK_WAIT_S, Manager, Rehearsal, Run, meaning
 from ansible.module_utils.provision_repository import fetched_key, repo_text
 
 DISTRIBUTION = re.compile(
@@ -152,12 +152,29 @@ class Dnf:
         if names:
             self._versionlock(["delete", *names], f"release {', '.join(names[:4])}")
 
-    def lock(self, pattern: str) -> None:
-        """ "*nvidia*580*": of what matches by name and version, nothing else may come."""
+    def rehearse(
+        self,
+        packages: Sequence[tuple[str, str]],
+        repositories: Sequence[Mapping[str, Any]] = (),
+        components: Sequence[str] = (),  # noqa: ARG002  # apt's
+    ) -> Rehearsal:
+        """What ``install`` would do, from the given repositories too. Raises Failure as it would."""
+        with tempfile.TemporaryDirectory(prefix="provision-dnf-") as name:
+            options = self._scratch(Path(name), repositories)
+            done = self._manager.ask(["dnf", "--assumeno", *options, "install", *arguments(packages, ())])
+        said = f"{done.stdout}\n{done.stderr}"
+        if done.status != 0 and not re.search(r"Operation aborted", said):
+            raise meaning(said, f"install {', '.join([name for name, _ in packages][:4])}")
+        return rehearsal(done.stdout)
+
+    def lock(self, pattern: str, names: str = "") -> None:
+        """ "*nvidia*580*": of what matches by name and version, nothing else may come. ``names`` go before it."""
+        pattern = names + pattern
         if pattern not in self.held():
             self._versionlock(["add", pattern], f"lock {pattern}")
 
-    def unlock(self, pattern: str) -> None:
+    def unlock(self, pattern: str, names: str = "") -> None:
+        pattern = names + pattern
         held = self.held()
         if pattern in held or any(_under(pattern, name) for name in held):
             self._versionlock(["delete", pattern], f"unlock {pattern}")
@@ -215,6 +232,32 @@ def query_rows(text: str) -> dict[str, list[dict[str, str]]]:
     for rows in found.values():
         rows.sort(key=lambda row: evr_key(row["version"]), reverse=True)
     return found
+
+
+def rehearsal(text: str) -> Rehearsal:
+    """What `dnf --assumeno install` says that it would do.
+
+    Installing dependencies:
+     cuda-nvcc-12-6   x86_64   12.6.85-1   cuda-rhel9-x86_64   24 M
+    Installed size: 6.5 G             (dnf 5: After this operation, 6 GiB extra will be used)
+    """
+    blocks: dict[str, list[str]] = {}
+    current = ""
+    for line in text.splitlines():
+        title = re.match(r"([A-Z][a-z ]+):$", line.strip())
+        if title and (not line.startswith("  ")):
+            current = title.group(1)
+        elif current and re.match(r" \S+ +\S+ +\S+", line):
+            blocks.setdefault(current, []).append(line.split()[0])
+        elif not line.strip():
+            current = ""
+    used = re.search(r"(?:Installed size: |After this operation, )([\d.]+) ([kKMG]?)i?B?", text)
+    factor = {"": 2**-20, "k": 2**-10, "K": 2**-10, "M": 1, "G": 2**10}
+    return Rehearsal(
+        new=sorted({name for title, names in blocks.items() if title.startswith("Installing") for name in names}),
+        removed=sorted({name for title, names in blocks.items() if title.startswith("Removing") for name in names}),
+        disk_mib=int(float(used.group(1)) * factor[used.group(2)]) if used else 0,
+    )
 
 
 def repository_of(id_: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable, NamedTuple  # Callable of collections.abc takes no arguments before 3.9
 
-from ansible.module_utils.provision_failure import Failure
+from ansible.module_utils.provision_failure import Failure, Interrupted
 
 MARK = "PROVISION_RUN"
 """Whatever carries it is ended when a run is cancelled: a package manager must never be."""
@@ -59,6 +61,24 @@ def run_apart(argv: Sequence[str], env: Mapping[str, str] | None = None, timeout
             file.seek(0)
             texts.append(file.read().decode("utf-8", "replace"))
     return Done(status, *texts)
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """Inside, a signal to stop is noted: what was begun comes to its end, and Interrupted is raised after it."""
+    came: list[str] = []
+
+    def note(number: int, _: object) -> None:
+        came.append(signal.Signals(number).name)
+
+    before = {one: signal.signal(one, note) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    if came:
+        raise Interrupted(came[0])
 
 
 class Sign(NamedTuple):
@@ -193,6 +213,16 @@ def last_words(said: str, lines: int = LAST_LINES) -> str:
     """The manager's own last lines, without its progress."""
     kept = [line.rstrip() for line in re.split(r"[\r\n]+", said) if line.strip() and not NOISE.match(line.strip())]
     return "\n".join(kept[-lines:])
+
+
+class Rehearsal(NamedTuple):
+    """What an installation would do."""
+
+    new: list[str]
+    """Names of packages that are not there yet."""
+    removed: list[str]
+    disk_mib: int
+    """What it would take of the disk once all is unpacked."""
 
 
 class Manager:

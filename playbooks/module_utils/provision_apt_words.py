@@ -1,0 +1,131 @@
+"""apt's own words: what its answers say of versions, repositories and changes to come."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ansible.module_utils.provision_apt_sources import plain_address
+from ansible.module_utils.provision_packages_run import Rehearsal
+
+UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
+DISTRIBUTIONS = ("Debian", "Debian Backports", "Ubuntu")
+"""Origins, as their Release files have them."""
+
+
+def pins(path: Path) -> list[str]:
+    """Patterns of versions in a file of preferences."""
+    try:
+        return re.findall(r"^Pin: version (\S+)$", path.read_text(), re.M)
+    except OSError:
+        return []
+
+
+def rehearsal(text: str) -> Rehearsal:
+    """What `apt-get --assume-no install` says that it would do.
+
+    The following NEW packages will be installed:
+      cuda-toolkit-12-6 cuda-nvcc-12-6
+    After this operation, 6,789 MB of additional disk space will be used.
+    """
+    blocks = dict(re.findall(r"^The following (?:additional )?(.*?):\n((?:  .*\n)+)", text, re.M))
+    named = {key: [word.rstrip("*") for word in value.split()] for key, value in blocks.items()}
+    used = re.search(r"After this operation, ([\d,.]+) ([kMG]?B) of additional disk space", text)
+    return Rehearsal(
+        new=sorted(named.get("NEW packages will be installed", [])),
+        removed=sorted(named.get("packages will be REMOVED", [])),
+        disk_mib=int(float(used.group(1).replace(",", "")) * UNITS[used.group(2)] / 2**20) if used else 0,
+    )
+
+
+def arguments(packages: Sequence[tuple[str, str]], files: Sequence[Path | str]) -> list[str]:
+    """What apt-get install is given: a package's own file where there is one, else name=version, else its name."""
+    paths = [Path(path) for path in files]
+    words = []
+    for name, version in packages:
+        begins = f"{name}_{version.replace(':', '%3a')}_"
+        own = [path for path in paths if version and path.name.startswith(begins)]
+        words.append(os.path.abspath(own[0]) if own else f"{name}={version}" if version else name)  # noqa: PTH100
+    return words or [os.path.abspath(path) for path in paths]  # noqa: PTH100
+
+
+def policy_rows(text: str, homes: Mapping[str, str]) -> dict[str, list[dict[str, str]]]:
+    """Versions of each package in the words of `apt-cache policy NAME…`, the candidate first.
+
+        nvidia-driver:
+          Installed: (none)
+          Candidate: 535.261.03-1
+          Version table:
+             535.261.03-1 500
+                500 http://deb.debian.org/debian bookworm/non-free amd64 Packages
+
+    ``homes``: names of repositories by address. A version that only dpkg knows, or that is pinned out, is left out.
+    """
+    found: dict[str, list[dict[str, str]]] = {}
+    name = candidate = version = ""
+    for line in text.splitlines():
+        if line[:1].strip() and line.endswith(":"):
+            name, candidate, version = line[:-1].partition(":")[0], "", ""
+            found[name] = []
+        elif line.startswith("  Candidate: "):
+            candidate = line.split()[1]
+        elif re.match(r" (?:   |\*\*\*) \S+ -?\d+$", line):
+            version = line.replace("***", "").split()[0]
+        elif re.match(r"     +-?\d+ \S", line) and version:
+            priority, address = line.split()[:2]
+            if int(priority) >= 0 and not address.startswith("/"):
+                row = {"version": version, "repository": home(address, homes)}
+                if row not in found[name]:
+                    found[name].insert(place(found[name], version, candidate), row)
+    return found
+
+
+def place(rows: Sequence[Mapping[str, str]], version: str, candidate: str) -> int:
+    if version != candidate:
+        return len(rows)
+    return sum(row["version"] == candidate for row in rows)
+
+
+def home(address: str, homes: Mapping[str, str]) -> str:
+    """The name of the repository at ``address``, else the address itself."""
+    for known, name in homes.items():
+        if plain_address(address) == plain_address(known):
+            return name
+    return address
+
+
+def distribution_addresses(text: str) -> dict[str, str]:
+    """{address: "distribution"} of what `apt-cache policy` says is the distribution's own.
+
+    500 http://deb.debian.org/debian bookworm/main amd64 Packages
+        release v=12.1,o=Debian,a=oldstable,n=bookworm,l=Debian,c=main,b=amd64
+    """
+    found = {}
+    address = ""
+    for line in text.splitlines():
+        match = re.match(r"\s*-?\d+ (\S+) ", line)
+        if match:
+            address = match.group(1)
+        origin = re.search(r"^\s+release .*\bo=([^,]+)", line)
+        if origin and origin.group(1) in DISTRIBUTIONS:
+            found[address] = "distribution"
+    return found
+
+
+def failed_addresses(said: str) -> list[str]:
+    """Addresses that apt-get update could not use."""
+    lines = re.findall(r"^(?:Err:\d+|E:|W:) (.*)$", said, re.M)
+    return [address for line in lines for address in re.findall(r"\b(?:https?|file|copy|cdrom|ftp):/[^\s'\"]*", line)]
+
+
+def about(said: str, url: str) -> str:
+    """The lines about one address, and what continues them."""
+    lines = said.splitlines()
+    mark = plain_address(url)
+    kept = [
+        line for number, line in enumerate(lines)
+        if mark in line or (line.startswith(" ") and number and mark in lines[number - 1])
+    ]  # fmt: skip
+    return "\n".join(line for line in kept if not line.startswith(("Get:", "Hit:", "Ign:")))
