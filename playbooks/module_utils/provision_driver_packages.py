@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from ansible.module_utils.provision_failure import Failure
@@ -60,6 +61,11 @@ class Wanted(NamedTuple):
 def family(installed: Mapping[str, str]) -> dict[str, str]:
     """Of what patterns found, the driver's own packages."""
     return {name: version for name, version in installed.items() if not re.search(NOT_THE_DRIVER, name)}
+
+
+def family_name(name: str) -> bool:
+    """Whether a package of that name is the driver's."""
+    return any(fnmatchcase(name, pattern) for pattern in FAMILY) and not re.search(NOT_THE_DRIVER, name)
 
 
 def upstream(version: str) -> str:

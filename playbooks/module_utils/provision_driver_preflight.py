@@ -11,7 +11,16 @@ from ansible.module_utils import provision_driver_record as records
 from ansible.module_utils.provision_driver_box import Box
 from ansible.module_utils.provision_driver_kernel import headers
 from ansible.module_utils.provision_driver_load import enrolment, key, key_state
-from ansible.module_utils.provision_driver_packages import FAMILY, Wanted, exact, family, fits, wanted, world
+from ansible.module_utils.provision_driver_packages import (
+    FAMILY,
+    Wanted,
+    exact,
+    family,
+    family_name,
+    fits,
+    wanted,
+    world,
+)
 from ansible.module_utils.provision_failure import Failure
 
 CONTAINER = re.compile(r"docker|kubepods|containerd|libpod|lxc|buildkit")
@@ -67,6 +76,7 @@ def look(box: Box, manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     if needed and not any(one.kind == "other_install" for one in objections):
         try:
             versions, gone = _packages(seen)
+            objections += [found for found in (would_remove(seen, versions),) if found is not None]
         except Failure as failure:
             objections.append(failure)
     if objections:
@@ -97,6 +107,22 @@ def _packages(seen: Look) -> tuple[dict[str, str], list[str]]:
     had = {name: {row["version"] for row in candidates.get(name, ())} for name in now}
     gone = [f"{name} {version}" for name, version in sorted(now.items()) if version not in had[name]]
     return exact(want._replace(headers=missing), candidates), gone
+
+
+def would_remove(seen: Look, versions: Mapping[str, str]) -> Failure | None:
+    """A desktop, say, that does not go together with the driver's packages. Only what the manager can tell is told."""
+    rows = [*versions.items(), *((name, "") for name in seen.want.headers if name not in seen.installed)]
+    try:
+        foreseen = seen.manager.rehearse(rows, repositories=seen.want.repositories, components=seen.want.components)
+    except Failure as failure:
+        # without the pin and the holds that the installation sets, dependencies are not what they will be
+        return failure if failure.kind == "disk_full" else None
+    others = sorted(name for name in foreseen.removed if not family_name(name))
+    if not others:
+        return None
+    hint = "take another branch (--driver), or remove them yourself if they are not needed"
+    what = "installing the NVIDIA driver would remove packages that are not the driver's"
+    return Failure("would_remove", what, ", ".join(others), hint)
 
 
 def together(objections: Sequence[Failure]) -> Failure:

@@ -20,6 +20,8 @@ from ansible.module_utils.provision_driver_record import DriverFailure
 from ansible.module_utils.provision_driver_undo import by_hand, keep_previous, kept, take_back, undone
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
 
+DURING = ("before", "boot_id", "released", "holding", "blocked", "rebuilt")
+"""Fields of the record that matter while a change is under way."""
 AGAIN = "run the same command again: it goes on from there; do not reboot before that"
 
 
@@ -94,7 +96,7 @@ class Installation:
             return
         self.box.pause()
         headers = sorted((name for name in self.want.headers if name not in installed), key=lambda name: name != EPEL)
-        candidates = self.manager.candidates([*self.want.names, *headers])
+        candidates = self.manager.candidates([*self.want.names, *headers], repositories=self.want.repositories)
         versions = exact(self.want._replace(headers=tuple(headers)), candidates)
         if not cut_off and not headers and all(installed.get(name) == one for name, one in versions.items()):
             return
@@ -130,6 +132,7 @@ class Installation:
         ours = {*self.want.names, *records.versions(self.record.get("previous"))}
         held = [name for name in self.manager.held() if name in ours]
         if held:
+            self._at("packages", released=sorted({*held, *(self.record.get("released") or [])}))
             self.manager.unhold(held)
         if self.want.stream:
             self.manager.stream(self.want.stream)
@@ -140,7 +143,7 @@ class Installation:
         """What the module is compiled with; EPEL first, because dkms is in it."""
         for group in (names[:1], names[1:]) if EPEL in names[:1] else (names,):
             if group:
-                candidates = self.manager.candidates(list(group))
+                candidates = self.manager.candidates(list(group), repositories=self.want.repositories)
                 self.box.say(f"installing {', '.join(group)}")
                 self.changed = True
                 rows = [(name, candidates[name][0]["version"]) for name in group if candidates.get(name)]
@@ -209,11 +212,11 @@ class Installation:
     def _hold(self) -> list[str]:
         """The driver's packages and the kernel's stay as they are, until the undo is typed; their names."""
         self.box.pause()
-        self._at("holds")
         kernels = self.manager.installed(kernel_names(self.box.kernel))
         names = sorted({*family(self.manager.installed(FAMILY)), *kernels})
         held = set(self.manager.held())
         missing = [name for name in names if name not in held]
+        self._at("holds", holding=missing)
         if missing:
             self.box.say("holding the driver's and the kernel's packages")
             self.manager.hold(missing)
@@ -226,7 +229,7 @@ class Installation:
         if same and self.before.get("state") in ("installed", "confirmed") and self.before.get("held") == held:
             return str(self.before["state"])
         state = "confirmed" if same and self.before.get("state") == "confirmed" else "installed"
-        base = {key: value for key, value in {**self.before, **self.record}.items() if key not in ("before", "boot_id")}
+        base = {key: value for key, value in {**self.before, **self.record}.items() if key not in DURING}
         fields = {
             "previous": [], "files": [], **base, "state": state, "stage": "done", "manager": self.name,
             "branch": self.want.branch, "version": module.version, "module": module.flavour, "held": list(held),

@@ -47,7 +47,8 @@ def go_back(box: Box, manager: Any, record: Record, initramfs: Sequence[str]) ->
     previous = versions(record.get("previous"))
     box.say("going back to the driver that was there")
     now = family(manager.installed(FAMILY))
-    held = [name for name in manager.held() if name in now or name in previous]
+    ours = {*now, *previous, *(str(name) for name in record.get("holding") or [])}
+    held = [name for name in manager.held() if name in ours]
     if held:
         manager.unhold(held)
     _branch_back(manager, record)
@@ -88,7 +89,7 @@ def undone(box: Box, manager: Any, record: Record, failure: Failure, initramfs: 
             failure.kind, failure.what, f"{failure.why}\ngoing back failed as well: {words}",
             f"{failure.hint}\nto go back, type as root at a text console:\n{typed}".lstrip("\n"),
         )  # fmt: skip
-    held = [str(name) for name in before.get("held") or [] if name in previous]
+    held = sorted({*map(str, before.get("held") or []), *map(str, record.get("released") or [])})
     if held:
         manager.hold(held)
     put_back(box, before)
