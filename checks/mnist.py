@@ -9,8 +9,9 @@ A convolution of 32 5x5, 2x2 pooling, dropout 0.2, dense 128, softmax of 10, bat
 a perceptron of two layers, until it is good enough, five epochs at most. It fails on the wrong device, on a loss that
 is no number, and on a test accuracy below the bound that a sound installation reaches.
 
---gpu N: on that GPU alone, in the order of the PCI bus (or of CUDA_VISIBLE_DEVICES); one that falls back to the CPU
-fails. --target 0.99: mnist_fast.py's network instead, with all digits on the device, until that accuracy is reached.
+--gpu N: on that GPU alone, in the order of the PCI bus (or of CUDA_VISIBLE_DEVICES); --gpu all: on each in turn. What
+falls back to the CPU fails. --target 0.99: mnist_fast.py's network instead, with all digits on the device, until that
+accuracy is reached.
 
 The digits: --data, else the cache, else (with --download) a mirror, else generated ones. mnist_data.py, mnist_nets.py
 and mnist_fast.py must lie beside this script. Training runs in a child process of this interpreter; nothing is written
@@ -65,6 +66,10 @@ CONSIDERATE = {
 }
 
 
+ALL = -1
+"""As a GPU's number."""
+
+
 def inside(options: argparse.Namespace) -> dict[str, Any]:
     """What the child does."""
     folder = Path(options.data).expanduser() if options.data else None
@@ -75,6 +80,8 @@ def inside(options: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     __import__(MODULES[options.framework])
     import_s = time.perf_counter() - start
+    if options.count:
+        return {"count": mnist_fast.gpu_count(options.framework)}
     if options.device == "cuda" and not mnist_nets.sees_gpu(options.framework):
         return {"no_gpu": True}
     gpu_name = mnist_fast.gpu_name(options.framework) if options.device == "cuda" else None
@@ -89,9 +96,9 @@ def inside(options: argparse.Namespace) -> dict[str, Any]:
     return {**started, "bound": bound, **mnist_nets.TRAINERS[options.framework](job)}
 
 
-def train_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str, int | None]:
-    """What the child measured (None: it died), its stderr, its exit status (None: timed out)."""
-    command = [sys.executable, __file__, "--inside", *sys.argv[1:]]
+def train_apart(options: argparse.Namespace, *more: str) -> tuple[dict[str, Any] | None, str, int | None]:
+    """What the child measured (None: it died), its stderr, its exit status (None: timed out). ``more``: options."""
+    command = [sys.executable, __file__, "--inside", *sys.argv[1:], *more]
     environment = child_environment(dict(os.environ), options.framework, options.device, options.gpu)
     try:
         child = subprocess.run(
@@ -146,10 +153,31 @@ def cpus_allowed(root: Path = Path("/sys/fs/cgroup")) -> int:
     return cpus
 
 
+def judge_all(options: argparse.Namespace) -> dict[str, Any]:
+    """On each GPU that the framework sees. The first failure, or the first GPU's figures and everyone's as ``gpus``."""
+    found, stderr, status = train_apart(options, "--count")
+    if found is None or "count" not in found:
+        return died(options, stderr, status) if found is None else judged(options, found)
+    if not found["count"]:
+        return judged(options, {"no_gpu": True})
+    answers = []
+    for number in range(found["count"]):
+        options.gpu = number
+        answers.append(judge(options))
+        if answers[-1]["status"] != "pass":
+            return answers[-1]
+    first = answers[0]
+    data = {**first["data"], "gpus": [each["data"] for each in answers]}
+    what, why = ("; ".join(each[part] for each in answers) for part in ("what", "why"))
+    return {**first, "what": what, "why": why, "data": data}
+
+
 def judge(options: argparse.Namespace) -> dict[str, Any]:
     found, stderr, status = train_apart(options)
-    if found is None:
-        return died(options, stderr, status)
+    return died(options, stderr, status) if found is None else judged(options, found)
+
+
+def judged(options: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any]:
     data = named(options)
     if "bad_data" in found:
         bad = found["bad_data"]
@@ -253,11 +281,15 @@ def answer(data: dict[str, Any], status: str, what: str, why: str = "", hint: st
     return {"id": check, "status": status, "what": what, "why": why, "hint": hint, "data": data}
 
 
+def gpu_number(text: str) -> int:
+    return ALL if text == "all" else int(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--framework", required=True, choices=sorted(MODULES))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--gpu", type=int, metavar="N", help="this GPU alone, from 0")
+    parser.add_argument("--gpu", type=gpu_number, metavar="N", help="this GPU alone, from 0; or all, each in turn")
     parser.add_argument("--target", type=float, metavar="A", help="train the fast network until this test accuracy")
     parser.add_argument("--data", metavar="DIR", help="the four IDX files of MNIST, each as it is or as .gz")
     parser.add_argument("--download", action="store_true", help="fetch MNIST into the cache when it is not there")
@@ -268,6 +300,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of weights, shuffling and dropout (1)")
     parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds for all of it (1800)")
     parser.add_argument("--json-extra", action="store_true", help="losses, CPUs and Python as well")
+    parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.gpu is not None and options.device != "cuda":
@@ -277,7 +310,8 @@ def main() -> int:
     if options.inside:
         print("\n" + json.dumps({"inside": inside(options)}), flush=True)
         return 0
-    result = judge(options)
+    every, options.gpu = options.gpu == ALL, None if options.gpu == ALL else options.gpu
+    result = (judge_all if every else judge)(options)
     print(json.dumps(result))
     return {"pass": 0, "fail": 1, "skip": 2}[result["status"]]
 

@@ -69,6 +69,27 @@ def gpu_name(framework: str) -> str | None:
     return None
 
 
+def gpu_count(framework: str) -> int:
+    """How many the framework sees."""
+    if framework == "pytorch":
+        import torch
+
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if framework == "tensorflow":
+        import tensorflow as tf
+
+        return len(tf.config.list_physical_devices("GPU"))
+    if framework == "jax":
+        import jax
+
+        return sum(device.platform == "gpu" for device in jax.devices())
+    if framework == "keras":
+        import keras
+
+        return gpu_count({"torch": "pytorch"}.get(keras.backend.backend(), keras.backend.backend()))
+    return 0
+
+
 def rate_at(step: int, steps: int) -> float:
     """The learning rate of ``step``, from 0, of ``steps``."""
     done = (step + 0.5) / steps

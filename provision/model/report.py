@@ -40,6 +40,10 @@ class Smoke:
     samples_per_s: float
     accuracy: float
     peak_fraction: float | None
+    speed_up: float | None = None
+    """How many times as fast as this box's CPU its GPU trains; None on a CPU, or where it was not measured."""
+    speed_up_expected: float | None = None
+    """What a home-built box of 2017 exceeded (the second of the documents that the product grew from)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ def report_text(report: Report, verdict: Sequence[str] | None = None) -> str:
     if report.checks:
         lines += [*check_lines(report.checks), ""]
     if report.smoke:
-        lines += [smoke_line(report.smoke), ""]
+        lines += [smoke_line(report.smoke), *speed_up_lines(report.smoke), ""]
     for comparison in report.comparisons:
         lines += [*comparison_lines(comparison), ""]
     for failure in report.failures:
@@ -95,6 +95,15 @@ def smoke_line(smoke: Smoke) -> str:
         f"smoke test: {smoke.framework} on {smoke.device}, {data}: accuracy {smoke.accuracy:.2%}, "
         f"{smoke.samples} samples in {smoke.train_s:.1f} s ({smoke.samples_per_s:,.0f} samples/s{share})"
     )
+
+
+def speed_up_lines(smoke: Smoke) -> list[str]:
+    """What the GPU is worth on this box; nothing on a CPU."""
+    if smoke.speed_up is None:
+        return []
+    times = f"{smoke.speed_up:.1f}" if smoke.speed_up < 10 else f"{smoke.speed_up:.0f}"
+    bound = "" if smoke.speed_up_expected is None else f" (D2: more than {smoke.speed_up_expected:g})"
+    return [f"speed-up: {times} times as fast as this box's CPU{bound}"]
 
 
 def _verdict(report: Report) -> list[str]:

@@ -141,7 +141,8 @@ class Carrying:
         from provision.model.data import to_data
 
         files = checks.mnist_files(self.options.mnist) if self.options.verify else ()
-        commands = checks.check_commands(target.plan, checks.needed_flags(target.plan), mnist=bool(files))
+        needed, gpus = checks.needed_flags(target.plan), checks.cuda_gpus(target.facts)
+        commands = checks.check_commands(target.plan, needed, mnist=bool(files), gpus=gpus)
         return {
             "provision_plan": to_data(target.plan),
             "provision_verify": self.options.verify or checking,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from provision import assets
 from provision.errors import Explanation, UsageError
 from provision.model.build import Build
+from provision.model.facts import Facts
 from provision.model.plan import Plan
 
 MEMORY_MIB = {"numpy": 512}
@@ -27,8 +29,17 @@ AUDIT_S = 1200
 """After which the audit reads no more: TensorFlow 2.21's 0.4 GB of code take 420 s of one core, and twice that where
 callers have to be looked for."""
 AUDIT_TIMEOUT_S = 1800
+GPU_TIMEOUT_S = 1200
+"""For 20 steps of training on the CPU of an old box, or for three formats and a copy on each of eight GPUs."""
+GPU_FRAMEWORKS = ("tensorflow", "pytorch", "jax")
+"""Those whose GPUs are measured; Keras computes with one of them, NumPy has none."""
+KEPT = "vfio-pci"
+"""The kernel driver of a card that a virtual machine is to have."""
 DATA = "{data}"
 """Stands for the folder on the target where the MNIST files are put."""
+
+if TYPE_CHECKING:
+    from provision.catalog.gpu_rates import Card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +68,21 @@ class Asked:
 
 
 def check_commands(
-    plan: Plan, cpu_flags: Mapping[str, Sequence[str]], *, mnist: bool, quick_ops: bool = False
+    plan: Plan,
+    cpu_flags: Mapping[str, Sequence[str]],
+    *,
+    mnist: bool,
+    quick_ops: bool = False,
+    gpus: Sequence[str] | None = None,
 ) -> tuple[Check, ...]:
     """The checks of a plan's environment, cheap ones first.
 
     ``cpu_flags``: by framework, what its wheel was compiled for. ``mnist``: whether the real files are brought along.
-    ``quick_ops``: the framework's own quick tests too, of what may have been slimmed too much.
+    ``quick_ops``: the framework's own quick tests too, of what may have been slimmed too much. ``gpus``: as
+    ``cuda_gpus`` gives them.
     """
     asked = [Asked(framework=stack.framework, version=stack.version, device=stack.device) for stack in plan.stack]
-    return commands_for(asked, cpu_flags, builds=plan.builds, mnist=mnist, quick_ops=quick_ops)
+    return commands_for(asked, cpu_flags, builds=plan.builds, mnist=mnist, quick_ops=quick_ops, gpus=gpus)
 
 
 def commands_for(
@@ -76,8 +93,13 @@ def commands_for(
     mnist: bool,
     quick_ops: bool = False,
     train: bool = True,
+    gpus: Sequence[str] | None = None,
 ) -> tuple[Check, ...]:
-    """The checks of frameworks that nobody planned: those that were found in an image. ``train``: MNIST too."""
+    """The checks of frameworks that nobody planned: those that were found in an image. ``train``: MNIST too.
+
+    ``gpus``: names of the GPUs that frameworks will see, in the order of the bus; None where that is not known, which
+    is one answer of MNIST for all of them, and every row of the table of cards to choose from.
+    """
     need = sorted({flag for each in asked for flag in cpu_flags.get(each.framework, ())})
     memory = max((MEMORY_MIB.get(each.framework, MEMORY_DEFAULT_MIB) for each in asked), default=0)
     checks = [Check(id=GATE, argv=("cpu_flags.py", "--need", ",".join(need)))] if need else []
@@ -85,15 +107,19 @@ def commands_for(
     checks.append(
         Check(id="memory_disk", argv=("memory_disk.py", "--memory-mib", str(memory), "--disk-mib", str(DISK_MIB)))
     )
+    on_gpu = [each for each in asked if each.device == "cuda"]
+    if on_gpu:
+        checks.append(Check(id="gpu_driver", argv=("gpu_driver.py",)))
     for each in asked:
         checks += _of_framework(each, gate, quick_ops)
+    checks += _of_gpus([each for each in on_gpu if each.framework in GPU_FRAMEWORKS], gate, gpus)
     linked = [build.blas for build in builds if build.blas is not None]
     checks.append(Check(id="blas", argv=("blas.py", *(("--expect", linked[0]) if linked else ())), needs=gate))
     checks += [_audit(build) for build in builds]
     for each in asked if train else ():
         # without files of the user's: the box's cache, a mirror, or generated digits that are called so
         data = ("--data", DATA) if mnist else ("--download",)
-        checks.append(_about(each, "mnist", "--device", each.device, *data, timeout_s=MNIST_TIMEOUT_S, needs=gate))
+        checks += _training(each, gate, data, gpus)
     return tuple(checks)
 
 
@@ -111,6 +137,60 @@ def _of_framework(asked: Asked, gate: str, quick_ops: bool) -> list[Check]:
     return found
 
 
+def _of_gpus(asked: Sequence[Asked], gate: str, gpus: Sequence[str] | None) -> list[Check]:
+    """Rates by each framework; what holds the GPUs back once, under the first one's load."""
+    from provision.catalog.gpu_rates import cards, cards_of
+
+    rows = (cards() if gpus is None else cards_of(gpus)) if asked else ()
+    told = [part for card in rows for part in ("--card", _card(card))]
+    found = [_about(each, "gpu_compute", *told, timeout_s=GPU_TIMEOUT_S, needs=gate) for each in asked]
+    if asked:
+        argv = ("gpu_state.py", "--framework", asked[0].framework)
+        found.append(Check(id="gpu_state", argv=argv, needs=gate))
+    return found
+
+
+def _card(card: Card) -> str:
+    """A row of the table as gpu_compute.py takes it."""
+    figures = {name: getattr(card, name) for name in ("memory_gb_s", "fp32_tflops", "tf32_tflops", "bf16_tflops")}
+    known = {name: value for name, value in figures.items() if value is not None}
+    return json.dumps({"match": card.match, "name": card.name, **known})
+
+
+def _training(asked: Asked, gate: str, data: Sequence[str], gpus: Sequence[str] | None) -> list[Check]:
+    """MNIST, on every GPU where there are several, and how much faster than the CPU the first one is."""
+
+    def mnist(*which: str) -> Check:
+        arguments = ("--device", asked.device, *which, *data)
+        return _about(asked, "mnist", *arguments, timeout_s=MNIST_TIMEOUT_S, needs=gate)
+
+    if asked.device != "cuda":
+        return [mnist()]
+    if gpus is None:
+        found = [mnist("--gpu", "all")]
+    elif len(gpus) < 2:
+        found = [mnist()]
+    else:
+        found = [mnist("--gpu", str(number)) for number in range(len(gpus))]
+        # the first keeps the name that the smoke test goes by
+        found[1:] = [replace(check, id=f"{check.id}:gpu{number}") for number, check in enumerate(found[1:], 1)]
+    if asked.framework in GPU_FRAMEWORKS:
+        found.append(_about(asked, "speed_up", timeout_s=GPU_TIMEOUT_S, needs=gate))
+    return found
+
+
+def cuda_gpus(facts: Facts | None) -> tuple[str, ...] | None:
+    """The GPUs that a framework will see on a host, by name and in the order of the bus; None where nobody looked.
+
+    Cards that are kept for virtual machines are left out. With MIG on, a program sees one slice, whatever there is.
+    """
+    if facts is None:
+        return None
+    kept = {each.pci_address for each in (facts.nvidia.gpus if facts.nvidia else ()) if each.kernel_driver == KEPT}
+    names = tuple(gpu.name or "" for gpu in facts.gpus if gpu.pci_address is None or gpu.pci_address not in kept)
+    return names[:1] if any(gpu.mig is not None and gpu.mig.enabled for gpu in facts.gpus) else names
+
+
 def _about(asked: Asked, name: str, *arguments: str, timeout_s: int = 600, needs: str = "") -> Check:
     argv = (f"{name}.py", "--framework", asked.framework, *arguments)
     return Check(id=f"{name}:{asked.framework}", argv=argv, timeout_s=timeout_s, needs=needs)
@@ -123,7 +203,15 @@ def _audit(build: Build) -> Check:
     return Check(id=f"isa_audit:{build.framework}", argv=argv, timeout_s=AUDIT_TIMEOUT_S)
 
 
-PARTS = {"mnist.py": "mnist_*.py", "isa_audit.py": "isa_[!b]*.py", "quick_ops.py": "quick_ops_*.py"}
+PARTS = {
+    "gpu_compute.py": "gpu_work.py",
+    "gpu_driver.py": "gpu_nvml.py",
+    "gpu_state.py": "gpu_[nw]*.py",
+    "isa_audit.py": "isa_[!b]*.py",
+    "mnist.py": "mnist_*.py",
+    "quick_ops.py": "quick_ops_*.py",
+    "speed_up.py": "mnist_*.py",
+}
 """Scripts with modules of their own beside them."""
 
 

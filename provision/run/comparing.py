@@ -77,7 +77,7 @@ def _variables(contest: Contest, options: Options) -> dict[str, Any]:
     plan = contest.target.plan
     files = checks.mnist_files(options.mnist)
     framework = plan.builds[0].framework
-    every = checks.check_commands(plan, {}, mnist=bool(files))
+    every = checks.check_commands(plan, {}, mnist=bool(files), gpus=())
     commands = [each for each in every if each.id == f"mnist:{framework}"]
     return {
         "provision_compare": {

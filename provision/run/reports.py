@@ -118,8 +118,17 @@ def smoke_of(checks: Sequence[CheckOutcome]) -> Smoke | None:
     """The first framework's smoke test, where it got as far as a measurement."""
     for check in checks:
         if check.id.startswith("mnist:") and check.data and check.data.keys() >= set(SMOKE):
-            return Smoke(**{name: check.data[name] for name in SMOKE})
+            speed_up = _speed_up(checks, str(check.data["framework"]))
+            return Smoke(
+                **{name: check.data[name] for name in SMOKE},
+                speed_up=speed_up.get("speed_up"),
+                speed_up_expected=speed_up.get("expected"),
+            )
     return None
+
+
+def _speed_up(checks: Sequence[CheckOutcome], framework: str) -> Mapping[str, Any]:
+    return next((check.data for check in checks if check.id == f"speed_up:{framework}" and check.data), {})
 
 
 def _failed_checks(target: Target, result: HostResult, checks: Sequence[CheckOutcome]) -> list[Failure]:

@@ -37,6 +37,15 @@ def test_a_proved_environment_says_how_to_activate_and_how_to_undo():
     assert "31% of this box's own matrix product" in text
 
 
+def test_what_the_gpu_is_worth_has_a_line_of_its_own():
+    on_gpu = replace(SMOKE, device="cuda", speed_up=33.7, speed_up_expected=6.0)
+    text = report_text(replace(REPORT, smoke=on_gpu))
+    assert "\nspeed-up: 34 times as fast as this box's CPU (D2: more than 6)\n" in text
+    slower = report_text(replace(REPORT, smoke=replace(on_gpu, speed_up=3.14)))
+    assert "speed-up: 3.1 times as fast as this box's CPU (D2: more than 6)" in slower
+    assert "speed-up" not in report_text(REPORT)
+
+
 def test_the_first_generation_is_undone_by_removing_the_environment():
     first = replace(REPORT, host="me@box", environment=replace(REPORT.environment, generation=1, previous=None))
     assert "undo: provision env remove me@box --name default" in report_text(first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gzip
 import hashlib
+import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,16 @@ from pathlib import Path
 import pytest
 from run_values import plan, stack
 
+from provision.catalog.gpu_rates import cards
 from provision.errors import UsageError
 from provision.model.build import Build, Copt, Needs, Source
+from provision.model.data import from_data
+from provision.model.facts import Facts, Gpu, Mig
+from provision.model.nvidia import GpuHealth, HostNvidia
 from provision.model.plan import Plan
 from provision.run import checks
 
+HOSTS = Path(__file__).resolve().parents[1] / "hosts"
 FLAGS = {"tensorflow": ("avx", "sse4_2"), "numpy": ()}
 
 
@@ -44,10 +50,86 @@ def test_a_cpu_plan() -> None:
 
 
 def test_a_cuda_plan_looks_for_kernels() -> None:
+    found = checks.check_commands(plan(stack("pytorch", device="cuda")), {}, mnist=False, gpus=("Tesla T4",))
+    assert ids(found) == [
+        "memory_disk",
+        "gpu_driver",
+        "framework_import:pytorch",
+        "isa_baseline:pytorch",
+        "device_visible:pytorch",
+        "native_kernels:pytorch",
+        "gpu_compute:pytorch",
+        "gpu_state",
+        "blas",
+        "mnist:pytorch",
+        "speed_up:pytorch",
+    ]
+    argv = {check.id: check.argv for check in found}
+    assert argv["mnist:pytorch"][-3:] == ("--device", "cuda", "--download")
+    assert argv["gpu_state"] == ("gpu_state.py", "--framework", "pytorch")
+
+
+def test_a_card_is_measured_against_its_own_row() -> None:
+    found = checks.check_commands(plan(stack("jax", device="cuda")), {}, mnist=False, gpus=("Tesla T4", "Tesla T4"))
+    argv = next(check.argv for check in found if check.id == "gpu_compute:jax")
+    assert argv.count("--card") == 1
+    row = json.loads(argv[-1])
+    assert (row["name"], row["fp32_tflops"]) == ("NVIDIA Tesla T4", 8.1)
+    assert "tf32_tflops" not in row, "Turing has no tf32"
+    unknown = checks.check_commands(plan(stack("jax", device="cuda")), {}, mnist=False, gpus=("what nobody knows",))
+    assert "--card" not in next(check.argv for check in unknown if check.id == "gpu_compute:jax")
+
+
+def test_mnist_is_trained_on_each_gpu() -> None:
+    two = ("NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 4090")
+    found = checks.check_commands(plan(stack("pytorch", device="cuda")), {}, mnist=True, gpus=two)
+    argv = {check.id: check.argv for check in found}
+    assert argv["mnist:pytorch"][3:] == ("--device", "cuda", "--gpu", "0", "--data", "{data}")
+    assert argv["mnist:pytorch:gpu1"][3:] == ("--device", "cuda", "--gpu", "1", "--data", "{data}")
+    assert "mnist:pytorch:gpu2" not in argv
+
+
+def test_where_the_gpus_are_not_known_one_check_trains_on_all() -> None:
+    """In an image: what the engine hands over is seen inside alone."""
     found = checks.check_commands(plan(stack("pytorch", device="cuda")), {}, mnist=False)
-    assert "native_kernels:pytorch" in ids(found)
-    assert next(check for check in found if check.id == "mnist:pytorch").argv[-3:] == ("--device", "cuda", "--download")
-    assert "cpu_flags" not in ids(found)
+    argv = {check.id: check.argv for check in found}
+    assert argv["mnist:pytorch"][3:7] == ("--device", "cuda", "--gpu", "all")
+    assert argv["gpu_compute:pytorch"].count("--card") == len(cards())
+
+
+def test_numpy_and_keras_have_no_rates_of_a_gpu() -> None:
+    both = plan(stack("keras", device="cuda"), stack("numpy", device="cpu"))
+    found = ids(checks.check_commands(both, {}, mnist=False, gpus=("Tesla T4",)))
+    assert {"gpu_driver", "native_kernels:keras", "mnist:keras"} <= set(found)
+    assert not [each for each in found if each.startswith(("gpu_compute", "gpu_state", "speed_up"))]
+
+
+def test_gpus_that_frameworks_will_see() -> None:
+    def facts(*gpus: Gpu, kept: tuple[str, ...] = ()) -> Facts:
+        health = tuple(GpuHealth(pci_address=address, kernel_driver="vfio-pci") for address in kept)
+        return replace(FACTS, gpus=gpus, nvidia=HostNvidia(gpus=health))
+
+    first, second = gpu("0000:01:00.0", "Tesla T4"), gpu("0000:02:00.0", None)
+    assert checks.cuda_gpus(None) is None
+    assert checks.cuda_gpus(facts(first, second)) == ("Tesla T4", "")
+    assert checks.cuda_gpus(facts(first, second, kept=("0000:01:00.0",))) == ("",)
+    sliced = replace(first, name="NVIDIA A100-SXM4-40GB", mig=Mig(enabled=True, devices=3))
+    assert checks.cuda_gpus(facts(sliced, sliced)) == ("NVIDIA A100-SXM4-40GB",)
+
+
+def gpu(address: str, name: str | None) -> Gpu:
+    return Gpu(
+        name=name, pci_address=address, pci_id=None, chip=None, architecture=None, compute_capability=None,
+        memory_mib=None, mig=None, source="pci",
+    )  # fmt: skip
+
+
+FACTS = from_data(Facts, json.loads((HOSTS / "debian12-intelvm-nogpu-nodriver" / "facts.json").read_text()))
+
+
+def test_a_gpu_checks_parts_travel_with_it() -> None:
+    found = checks.check_commands(plan(stack("tensorflow", device="cuda")), {}, mnist=False)
+    assert {"gpu_nvml.py", "gpu_work.py", "mnist_fast.py", "mnist_nets.py"} <= checks.check_files(found).keys()
 
 
 def test_two_frameworks_are_both_checked_and_the_box_once() -> None:
