@@ -13,6 +13,7 @@ from provision.cli import (
     cache_command,
     console,
     detect_command,
+    doctor_command,
     env_command,
     image_command,
     plan_command,
@@ -51,6 +52,7 @@ for module in (
     verify_command,
     image_command,
     bench_command,
+    doctor_command,
     cache_command,
     env_command,
 ):

@@ -1,0 +1,129 @@
+"""The driver: what state it is in and why, what will move it, what was left half-done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from provision.detect.doctor.look import Look, Rule
+from provision.detect.doctor.shown import Shown
+
+STATES: Mapping[str, str] = {
+    "absent": "no-driver",
+    "nouveau": "nouveau",
+    "not_loaded": "driver-not-loaded",
+    "mismatch": "mismatch",
+    "no_library": "library-missing",
+    "no_devices": "no-devices",
+    "failed": "driver-silent",
+}
+"""Row by driver state; "unknown" says nothing."""
+BEFORE_TURING = 7.5
+OPEN_ONLY = 10.0
+LIBRARIES = ("libcuda1", "libnvidia-ml1", "libnvidia-compute", "libnvidia-gl", "nvidia-utils")
+DRIVERS = ("nvidia-driver", "nvidia-dkms", "nvidia-kernel", "nvidia-headless", "cuda-drivers", "nvidia-open")
+
+
+def _state(look: Look) -> Iterator[Shown]:
+    driver = look.facts.driver
+    row = STATES.get(driver.state)
+    if row is None or (driver.state in ("absent", "nouveau") and not look.facts.gpus):
+        return
+    if driver.state == "failed" and "GPU is lost" in driver.detail:
+        row = "gpu-lost"
+    yield Shown(
+        id=row, evidence=driver.detail, where="nvidia-smi" if "nvidia-smi says" in driver.detail else "readings"
+    )
+
+
+def _versions(look: Look) -> Iterator[Shown]:
+    """The module in the kernel against the libraries on disk, where nvidia-smi was not asked."""
+    loaded, libraries = look.nvidia.loaded_version, look.nvidia.libraries
+    if loaded and libraries and loaded not in libraries and look.facts.driver.state != "mismatch":
+        evidence = f"loaded module {loaded}, libraries {', '.join(libraries)}"
+        yield Shown(id="mismatch", evidence=evidence, where="/proc/driver/nvidia/version")
+    elif len(libraries) > 1:
+        yield Shown(id="library-mix", evidence=f"libraries {', '.join(libraries)}", where="library folders")
+
+
+def _kernel(look: Look) -> Iterator[Shown]:
+    nvidia, kernel = look.nvidia, look.facts.system.kernel
+    if look.works or kernel is None:
+        return
+    built = nvidia.module.kernel if nvidia.module else None
+    if nvidia.headers is False and built != kernel and (nvidia.dkms or built):
+        yield Shown(id="headers-missing", evidence=f"/lib/modules/{kernel}/build is not there", where="/lib/modules")
+    elif built is not None and built != kernel:
+        yield Shown(
+            id="module-for-other-kernel", evidence=f"built for {built}, running {kernel}", where="modinfo nvidia"
+        )
+
+
+def _flavour(look: Look) -> Iterator[Shown]:
+    flavour = look.nvidia.loaded_flavour or look.facts.driver.module
+    for gpu in look.facts.gpus:
+        capability = float(gpu.compute_capability) if gpu.compute_capability else None
+        if capability is None or flavour is None:
+            continue
+        old, new = (
+            flavour == "open" and capability < BEFORE_TURING,
+            flavour == "proprietary" and capability >= OPEN_ONLY,
+        )
+        if old or new:
+            evidence = f"the {flavour} module, and {gpu.name or gpu.pci_id} ({gpu.architecture})"
+            yield Shown(id="wrong-flavour", evidence=evidence, where="/proc/driver/nvidia/version")
+
+
+def _keys(look: Look) -> Iterator[Shown]:
+    nvidia = look.nvidia
+    if look.works or look.facts.system.secure_boot is not True:
+        return
+    if nvidia.mok_pending:
+        yield Shown(id="key-waits", evidence="mokutil --list-new names a key", where="mokutil")
+    elif nvidia.key_enrolled is False and nvidia.module is not None:
+        signer = nvidia.module.signer or "nobody that the firmware knows"
+        yield Shown(id="key-not-enrolled", evidence=f"Secure Boot is on; signer: {signer}", where="mokutil")
+
+
+def _installs(look: Look) -> Iterator[Shown]:
+    nvidia = look.nvidia
+    if nvidia.unfinished:
+        names = ", ".join(each.name for each in nvidia.unfinished)
+        yield Shown(id="half-installed", evidence=f"not finished: {names}", where="package manager")
+    runfile = next((each for each in nvidia.other_installs if each.kind == "runfile"), None)
+    if runfile is not None and any(each.name.startswith(DRIVERS) for each in nvidia.packages):
+        yield Shown(id="two-installers", evidence=f"{runfile.evidence}, and driver packages", where="package manager")
+
+
+def _holds(look: Look) -> Iterator[Shown]:
+    nvidia = look.nvidia
+    if not nvidia.packages:
+        return
+    held = set(nvidia.holds)
+    drivers = [each.name for each in nvidia.packages if each.name.startswith(DRIVERS)]
+    libraries = [each.name for each in nvidia.packages if each.name.startswith(LIBRARIES)]
+    if not drivers:
+        return
+    free = [name for name in libraries if name not in held]
+    if any(name in held for name in drivers) and free and not any("*" in pattern for pattern in held):
+        evidence = f"held: {', '.join(sorted(held & set(drivers)))}; not held: {', '.join(free)}"
+        yield Shown(id="half-held", evidence=evidence, where="apt-mark showhold")
+    elif nvidia.unattended_upgrades and not held:
+        yield Shown(id="unattended-upgrades", evidence=f"on, and not held: {', '.join(drivers)}", where="apt.conf.d")
+
+
+def _left(look: Look) -> Iterator[Shown]:
+    nvidia = look.nvidia
+    record = nvidia.record
+    if record is not None and record.state == "changing":
+        yield Shown(id="cut-off-run", evidence=f"branch {record.branch}, state changing", where="/var/lib/provision")
+    if record is not None and record.state == "installed" and record.rebooted and not look.works:
+        evidence = f"{record.version or record.branch} installed, rebooted, and the driver is {look.facts.driver.state}"
+        yield Shown(id="not-loaded-after-reboot", evidence=evidence, where="/var/lib/provision")
+    if nvidia.reboot_required:
+        on_disk = nvidia.module.version if nvidia.module else None
+        differ = nvidia.loaded_version and on_disk and nvidia.loaded_version != on_disk
+        evidence = f"loaded {nvidia.loaded_version}, on disk {on_disk}" if differ else "/run/reboot-required is there"
+        yield Shown(id="reboot-required", evidence=evidence, where="modinfo nvidia" if differ else "/run")
+
+
+DRIVER_RULES: tuple[Rule, ...] = (_state, _versions, _kernel, _flavour, _keys, _installs, _holds, _left)

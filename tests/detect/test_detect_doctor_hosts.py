@@ -1,0 +1,167 @@
+"""doctor on real machines' readings, and on states made of facts: each bad one named, nothing said of the healthy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worlds.hosts import card, host
+
+from provision.catalog.diagnostics import diagnostics
+from provision.catalog.load import chips
+from provision.detect import host_facts
+from provision.detect.doctor import doctor_host
+from provision.model.doctor import DoctorReport
+from provision.model.facts import Facts, Mig
+from provision.model.nvidia import (
+    DkmsModule,
+    DriverRecord,
+    GpuHealth,
+    HostNvidia,
+    KernelModule,
+    OtherInstall,
+    Package,
+)
+from provision.model.readings import Readings
+from provision.run.dump import read_dump
+
+ROWS = diagnostics()
+
+# Written by hand from the folders' README and files. What is not here is healthy, or has nothing that tells.
+SHOWN: dict[str, dict[str, str]] = {
+    "kvm-masked-guest-rtx2080ti-mismatch": {"mismatch": "error"},
+    "intel-haswell-i5-4570-gtx960-nouveau": {"nouveau": "warning"},
+    "intel-cascadelake-w2265-rtxa5000-nouveau": {"nouveau": "warning"},
+    # a program's own fault (31), and lspci's LnkSta: Width x8 (downgraded) of x16
+    "amd-zen4-7950x-rtx6000ada-rtx4060ti": {"xid-program": "info", "pcie-width": "info"},
+    "amd-zen3-5950x-rtx3090": {"pcie-width": "info"},
+    "amd-zen2-ryzen4600h-gtx1650ti": {"pcie-width": "info"},
+    "gpu-rtx5090-570": {"pcie-width": "info"},
+    # nvidia-smi -q: Current Power Limit 200 W, Default 350 W
+    "gpu-rtx3090-525": {"power-cap": "info"},
+}
+
+
+def test_every_real_machine_is_told_what_it_shows_and_nothing_else(shared: Path) -> None:
+    folders = sorted(path for path in (shared / "hosts").iterdir() if path.is_dir())
+    assert len(folders) == 53
+    for folder in folders:
+        readings = read_dump(folder)
+        report = doctor_host(readings, host_facts(readings, chips(), host=folder.name), ROWS)
+        found = {each.id: each.severity for each in report.findings}
+        assert found == SHOWN.get(folder.name, {}), folder.name
+        assert report.ok == ("error" not in found.values() and "warning" not in found.values())
+        assert all(each.evidence and each.where for each in report.findings)
+
+
+def looked(facts: Facts, **readings: str) -> DoctorReport:
+    return doctor_host(Readings(readings), facts, ROWS)
+
+
+def ids(facts: Facts, **readings: str) -> list[str]:
+    return [each.id for each in looked(facts, **readings).findings]
+
+
+def working(*cards: str, **nvidia: Any) -> Facts:
+    return host(*(cards or ("GeForce RTX 3090",)), driver="580.95.05", nvidia=HostNvidia(**nvidia))
+
+
+def broken(state: str, **nvidia: Any) -> Facts:
+    return host("GeForce RTX 3090", state=state, nvidia=HostNvidia(**nvidia))
+
+
+def gpu(**fields: Any) -> GpuHealth:
+    return GpuHealth(**{"pci_address": "0000:01:00.0", "kernel_driver": "nvidia", **fields})
+
+
+KERNEL = "6.1.0-18-amd64"
+MODULE = KernelModule(version="580.95.05", flavour="open", signer="DKMS module signing key", kernel=KERNEL)
+OTHER = replace(MODULE, kernel="6.1.0-17-amd64")
+DRIVER = (Package(name="nvidia-driver-580", version="580.95.05"), Package(name="libnvidia-compute-580", version="580"))
+RECORD = DriverRecord(state="installed", branch="580", version="580.95.05", module="open", packages=(), rebooted=True)
+
+STATES: tuple[tuple[str, Facts, list[str]], ...] = (
+    ("a lost card", working(gpus=(gpu(error="GPU is lost"),)), ["gpu-lost"]),
+    ("four lanes of sixteen", working(gpus=(gpu(pcie_width=4, pcie_width_max=16),)), ["pcie-width"]),
+    ("an idle card in generation 1", working(gpus=(gpu(pcie_generation=1, pcie_generation_max=4),)), []),
+    ("a card that burns", working(gpus=(gpu(throttle=("hw_thermal_slowdown",)),)), ["thermal-throttle"]),
+    ("a card that keeps to its cap", working(gpus=(gpu(throttle=("sw_power_cap",)),)), []),
+    ("a lowered cap", working(gpus=(gpu(power_limit_w=200.0, power_default_w=350.0),)), ["power-cap"]),
+    ("asleep without a screen", working(gpus=(gpu(persistence=False),), persistenced="inactive"), ["persistence-off"]),
+    ("asleep beside a screen", working(gpus=(gpu(persistence=False),), persistenced="inactive", display=("Xorg",)), []),
+    ("kept for a guest", broken("absent", gpus=(gpu(kernel_driver="vfio-pci"),)), ["gpu-reserved-for-guest"]),
+    ("no driver yet", broken("absent"), ["no-driver"]),
+    ("no library", broken("no_library"), ["library-missing"]),
+    ("silent", broken("failed"), ["driver-silent"]),
+    ("headers gone", broken("not_loaded", headers=False, module=OTHER), ["headers-missing"]),
+    (
+        "built for the kernel before",
+        broken("not_loaded", headers=True, module=OTHER, dkms=(DkmsModule(name="nvidia", version="580.95.05",
+               kernel="6.1.0-17-amd64", state="installed"),)),
+        ["module-for-other-kernel"],
+    ),
+    ("several libraries", working(loaded_version="580.95.05", libraries=("580.95.05", "570.1")), ["library-mix"]),
+    ("libraries that moved", broken("unknown", loaded_version="580.1", libraries=("580.2",)), ["mismatch"]),
+    ("a .run file beside packages", working(packages=DRIVER, holds=("nvidia-driver-580", "libnvidia-compute-580"),
+     other_installs=(OtherInstall(kind="runfile", evidence="/usr/bin/nvidia-uninstall"),)), ["two-installers"]),
+    ("dpkg stopped half-way", working(unfinished=DRIVER[:1]), ["half-installed"]),
+    ("half-held", working(packages=DRIVER, holds=("nvidia-driver-580",), unattended_upgrades=True), ["half-held"]),
+    ("nothing held", working(packages=DRIVER, unattended_upgrades=True), ["unattended-upgrades"]),
+    ("all held", working(packages=DRIVER, unattended_upgrades=True,
+     holds=("nvidia-driver-580", "libnvidia-compute-580")), []),
+    ("a reboot is due", working(reboot_required=True), ["reboot-required"]),
+    ("cut off", working(record=replace(RECORD, state="changing", rebooted=False)), ["cut-off-run"]),
+    ("not loaded", broken("not_loaded", record=RECORD), ["driver-not-loaded", "not-loaded-after-reboot"]),
+    ("confirmed", working(record=replace(RECORD, state="confirmed")), []),
+    ("another CUDA first", working(environment={"LD_LIBRARY_PATH": "/usr/local/cuda-11.8/lib64"}), ["library-path"]),
+    ("a path without CUDA", working(environment={"LD_LIBRARY_PATH": "/opt/lib"}), []),
+    ("hidden", working(environment={"CUDA_VISIBLE_DEVICES": "-1"}), ["gpus-hidden"]),
+    ("Docker does not know", working(container_toolkit="1.17.4", docker="plain"), ["docker-not-configured"]),
+    ("Docker knows", working(container_toolkit="1.17.4", docker="nvidia"), []),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "expected"), [row[1:] for row in STATES], ids=[row[0] for row in STATES])
+def test_a_state_is_named(facts: Facts, expected: list[str]) -> None:
+    assert ids(facts) == expected
+
+
+def test_secure_boot_and_a_key_that_nobody_enrolled() -> None:
+    nvidia = HostNvidia(module=MODULE, key_enrolled=False)
+    facts = host("GeForce RTX 3090", state="not_loaded", secure_boot=True, nvidia=nvidia)
+    (finding,) = looked(facts).findings
+    assert finding.id == "key-not-enrolled"
+    assert finding.evidence == "Secure Boot is on; signer: DKMS module signing key"
+    assert "cannot be done over SSH" in finding.remedy
+    waiting = replace(facts, nvidia=replace(nvidia, mok_pending=True))
+    assert ids(waiting) == ["key-waits"]
+
+
+def test_the_wrong_flavour_is_named_with_the_card() -> None:
+    facts = host("GeForce GTX 1080 Ti", state="no_devices", module="open", nvidia=HostNvidia(loaded_flavour="open"))
+    (finding,) = looked(facts).findings
+    assert (finding.id, finding.evidence) == (
+        "wrong-flavour",
+        "the open module, and NVIDIA GeForce GTX 1080 Ti (Pascal)",
+    )
+    blackwell = host("GeForce RTX 5090", state="no_devices", nvidia=HostNvidia(loaded_flavour="proprietary"))
+    assert ids(blackwell) == ["wrong-flavour"]
+
+
+def test_mig_without_a_slice() -> None:
+    facts = host(driver="580.95.05", gpus=(card("H100", source="nvml", mig=Mig(enabled=True, devices=0)),))
+    assert ids(facts) == ["mig-without-slices"]
+
+
+def test_the_kernel_log_of_before_a_repair_is_not_held_against_a_working_driver() -> None:
+    log = "NVRM: API mismatch: the client has the version 525.125.06, but\nNVRM: Xid (PCI:0000:01:00): 79, x"
+    assert ids(working(), dmesg_nvidia=log) == ["gpu-fell-off-the-bus"]
+    assert ids(broken("unknown"), dmesg_nvidia=log) == ["gpu-fell-off-the-bus", "mismatch"]
+
+
+def test_what_was_not_read_is_said() -> None:
+    report = looked(working())
+    assert "the kernel log: it needs root, or kernel.dmesg_restrict=0" in report.not_read
+    assert looked(host()).not_read == (), "a host without a GPU misses nothing"
