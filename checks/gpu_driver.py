@@ -74,7 +74,7 @@ def look_at(nvml: gpu_nvml.Nvml, index: int) -> dict[str, Any]:
         "name": gpu.name(),
         "address": gpu.address(),
         "persistence": gpu.persistence(),
-        "error": None,
+        "error": gpu.gone() or None,
     }
 
 

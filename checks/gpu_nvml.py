@@ -18,7 +18,8 @@ from typing import Any
 LIBRARY = "libnvidia-ml.so.1"
 NOT_FOUND, MISMATCH = 12, 18
 """NVML_ERROR_LIBRARY_NOT_FOUND (also what a library that cannot be loaded counts as here), LIB_RM_VERSION_MISMATCH."""
-LOST = 15
+GONE = (15, 16)
+"""GPU_IS_LOST, RESET_REQUIRED."""
 ERRORS = {
     1: "uninitialized", 3: "not supported", 4: "no permission", 6: "not found", 9: "driver not loaded", 10: "timeout",
     11: "IRQ issue", 12: "library not found", 13: "function not found", 14: "corrupted infoROM", 15: "GPU is lost",
@@ -114,6 +115,16 @@ class Device:
         except Refused:
             return None
         return value.value
+
+    def gone(self) -> str:
+        """Why the GPU answers nothing any more; empty where it does. Asks what the chip itself has to tell."""
+        text, degrees = ctypes.create_string_buffer(96), ctypes.c_uint()
+        try:
+            self.nvml.call("nvmlDeviceGetName", self.handle, text, ctypes.c_uint(96))
+            self.nvml.call("nvmlDeviceGetTemperature", self.handle, ctypes.c_uint(0), ctypes.byref(degrees))
+        except Refused as refused:
+            return refused.words if refused.value in GONE else ""
+        return ""
 
     def name(self) -> str | None:
         text = ctypes.create_string_buffer(96)

@@ -74,6 +74,7 @@ def sample(nvml: gpu_nvml.Nvml, states: list[dict[str, Any]]) -> None:
         except gpu_nvml.Refused as refused:
             state["error"] = refused.words
             continue
+        state["error"] = gpu.gone() or state["error"]
         seen = gpu.state()
         state["samples"].append({key: value for key, value in seen.items() if key != "throttle"})
         for reason in seen["throttle"] or ():
