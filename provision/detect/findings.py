@@ -13,11 +13,13 @@ from provision.detect.cpu import READERS, cpu_reading
 from provision.detect.cpu_models import x86_names
 from provision.detect.gpus import driver_views, merged
 from provision.detect.levels import LEVELS, level, missing_for
+from provision.detect.nvidia_findings import nvidia_findings, passed_through
 from provision.detect.proc_driver import module_version
 from provision.detect.secure_boot import shim_validation_off
 from provision.detect.system import is_musl
 from provision.detect.text import natural, printable, version
 from provision.model.facts import Cpu, Driver, Finding, Gpu, Severity, System
+from provision.model.nvidia import HostNvidia
 from provision.model.readings import Readings
 
 
@@ -30,13 +32,14 @@ class Found:
     system: System
     driver: Driver
     gpus: tuple[Gpu, ...]
+    nvidia: HostNvidia | None
 
 
 def findings(
-    readings: Readings, *, cpu: Cpu, system: System, driver: Driver, gpus: tuple[Gpu, ...]
+    readings: Readings, *, cpu: Cpu, system: System, driver: Driver, gpus: tuple[Gpu, ...], nvidia: HostNvidia | None
 ) -> tuple[Finding, ...]:
     """Errors first, then warnings; within them in the order of ``RULES``."""
-    found = Found(readings=readings, cpu=cpu, system=system, driver=driver, gpus=gpus)
+    found = Found(readings=readings, cpu=cpu, system=system, driver=driver, gpus=gpus, nvidia=nvidia)
     everything = [finding for rule in RULES for finding in rule(found)]
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(everything, key=lambda finding: order[finding.severity]))
@@ -158,7 +161,8 @@ def _secure_boot(found: Found) -> Iterable[Finding]:
     line = next(
         (text for text in (found.readings.text("dmesg_nvidia") or "").splitlines() if re.search(_REJECTED, text)), None
     )
-    if found.system.secure_boot and (line or found.driver.state == "not_loaded"):
+    known = found.nvidia is not None and found.nvidia.key_enrolled is False  # then that is said, and no guess
+    if found.system.secure_boot and not known and (line or found.driver.state == "not_loaded"):
         yield Finding(
             id="secure_boot_unsigned_module",
             severity="warning",
@@ -202,7 +206,8 @@ _DRIVER: dict[str, tuple[Severity, str, str]] = {
 
 def _driver(found: Found) -> Iterable[Finding]:
     state = found.driver.state
-    silent = state in ("absent", "unknown", "nouveau") and not found.gpus
+    kept = bool(found.gpus) and {gpu.pci_address for gpu in found.gpus} <= passed_through(found.nvidia)
+    silent = kept or (state in ("absent", "unknown", "nouveau") and not found.gpus)
     if state in _DRIVER and not silent:
         severity, what, hint = _DRIVER[state]
         yield Finding(id=f"driver_{state}", severity=severity, what=what, why=found.driver.detail, hint=hint)
@@ -213,7 +218,7 @@ def _not_driven(found: Found) -> Iterable[Finding]:
     if found.driver.state != "working":
         return
     for gpu in merged(found.readings):
-        if gpu.source != "pci":
+        if gpu.source != "pci" or gpu.address in passed_through(found.nvidia):
             continue
         holder = (
             f"; the kernel driver {printable(gpu.driver, 40)} holds it" if gpu.driver not in (None, "nvidia") else ""
@@ -298,7 +303,11 @@ def _xids(found: Found) -> Iterable[Finding]:
         )
 
 
+def _nvidia(found: Found) -> Iterable[Finding]:
+    return nvidia_findings(found.nvidia, system=found.system, driver=found.driver)
+
+
 RULES: tuple[Callable[[Found], Iterable[Finding]], ...] = (
-    _no_cpu, _masked_flags, _blas_pinned, _not_glibc, _driver, _not_driven, _not_identified, _secure_boot, _cut,
-    _mixed, _xids, _unnamed,
+    _no_cpu, _masked_flags, _blas_pinned, _not_glibc, _nvidia, _driver, _not_driven, _not_identified, _secure_boot,
+    _cut, _mixed, _xids, _unnamed,
 )  # fmt: skip

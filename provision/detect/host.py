@@ -18,7 +18,7 @@ from provision.model.readings import Readings
 def host_facts(readings: Readings, chips: Chips, *, host: str) -> Facts:
     """What the host is, as far as ``readings`` tell: any subset of them, cut or damaged, gives facts and no error."""
     cpu, driver, gpus = cpu_facts(readings), driver_facts(readings), gpu_facts(readings, chips)
-    system = system_facts(readings)
+    system, nvidia = system_facts(readings), host_nvidia(readings, driver, gpus)
     return Facts(
         host=host,
         cpu=cpu,
@@ -27,6 +27,6 @@ def host_facts(readings: Readings, chips: Chips, *, host: str) -> Facts:
         driver=driver,
         gpus=gpus,
         toolkit=toolkit_facts(readings),
-        findings=findings(readings, cpu=cpu, system=system, driver=driver, gpus=gpus),
-        nvidia=host_nvidia(readings, driver, gpus),
+        findings=findings(readings, cpu=cpu, system=system, driver=driver, gpus=gpus, nvidia=nvidia),
+        nvidia=nvidia,
     )

@@ -35,6 +35,8 @@ _BUILDER = re.compile(r"\([\w.+-]{1,64}@[\w.-]{1,255}\)")
 _CREDENTIALS = re.compile(r"://[^\s/@]{1,400}@")
 _MIRROR = re.compile(r"(https?://)([\w.-]{1,255})(:\d{1,5})?(?=/)")
 _PUBLIC = ("debian.org", "ubuntu.com", "nvidia.com", "nvidia.github.io", "launchpadcontent.net", "docker.com")
+# Ubuntu names the key that it makes for DKMS after the machine
+_SIGNER = re.compile(r"\S{1,255}(?= Secure Boot Module Signature key)")
 _BOOT_IDS = ("boot_id", "provision_nvidia_record")
 
 # Shorter names are too likely to be part of something else
@@ -64,11 +66,13 @@ def _masked(name: str, text: str, numbers: dict[str, int], host: str | None) -> 
     text = _IPV4.sub("0.0.0.0", text)  # noqa: S104
     if name.endswith(".csv"):
         text = _csv(text)
+    if name in ("modinfo_nvidia", "mok_state", "dmesg_nvidia"):
+        text = _SIGNER.sub("host", text)
     if name == "apt_policy":
         text = _MIRROR.sub(_public, _CREDENTIALS.sub("://", text))
     if name == "uname_a" and host:
         text = text.replace(f" {host} ", " host ", 1)
-    if name in ("dmesg_nvidia", "user_environment") and host:
+    if name in ("dmesg_nvidia", "dkms_make_log", "user_environment") and host:
         text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w.-])", "host", text)
     if name == "proc_version":
         text = _BUILDER.sub("(user@host)", text)

@@ -9,6 +9,7 @@ from typing import Literal
 from provision.detect import nvidia_module, nvidia_packages
 from provision.detect.nvidia_health import gpu_health
 from provision.detect.proc_driver import module_flavour, module_version
+from provision.detect.system import is_wsl
 from provision.detect.text import version
 from provision.model.facts import Driver, Gpu
 from provision.model.nvidia import HostNvidia, KernelModule
@@ -18,7 +19,8 @@ from provision.model.readings import Readings
 def host_nvidia(readings: Readings, driver: Driver, gpus: tuple[Gpu, ...]) -> HostNvidia | None:
     """None where nothing of NVIDIA's was read."""
     environment = user_environment(readings)
-    loaded = module_version(readings) or (driver.version if driver.state == "working" else None)
+    works = driver.state == "working" and not is_wsl(readings)  # there the driver is Windows' own
+    loaded = module_version(readings) or (driver.version if works else None)
     module = nvidia_module.module_on_disk(readings)
     found = HostNvidia(
         loaded_version=loaded,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from provision.detect.pci import canonical_address, pci_gpus
@@ -84,22 +84,33 @@ _REASONS = ("clocks_event_reasons", "clocks_throttle_reasons")
 def gpu_health(readings: Readings, addresses: tuple[str, ...] = ()) -> tuple[GpuHealth, ...]:
     """Of the GPUs at ``addresses`` and of any that a reading of their state shows, in bus order. The driver's
     word counts before the bus's. Where no reading has an address (Jetson), those without one."""
-    views: list[Iterable[GpuHealth]] = [read(text) for name, read in READERS if (text := readings.text(name))]
-    views.append(_unanswered(readings))
-    views.append(_links(readings.text(LINKS_READING) or ""))
-    views.append(_lspci(readings))
-    views.append(GpuHealth(pci_address=gpu.address, kernel_driver=gpu.driver) for gpu in pci_gpus(readings))
-    views.append(GpuHealth(pci_address=address, kernel_driver=None) for address in addresses)
+    views = [list(read(text)) for name, read in READERS if (text := readings.text(name))]
+    bus = pci_gpus(readings)
+    views += [_unanswered(readings), _links(readings.text(LINKS_READING) or ""), _lspci(readings)]
+    views.append([GpuHealth(pci_address=gpu.address, kernel_driver=gpu.driver) for gpu in bus])
+    views.append([GpuHealth(pci_address=address, kernel_driver=None) for address in addresses])
+    ours = [gpu.address for gpu in bus if gpu.driver in (None, "nvidia")]
+    views[0] = _placed(views[0], ours)
     found: dict[str, GpuHealth] = {}
-    unplaced: tuple[GpuHealth, ...] = ()
-    for view in map(list, views):
-        for gpu in view:
-            if gpu.pci_address is not None:
-                known = found.get(gpu.pci_address)
-                found[gpu.pci_address] = gpu if known is None else _merged(known, gpu)
-        unplaced = unplaced or tuple(gpu for gpu in view if gpu.pci_address is None)
+    for gpu in (gpu for view in views for gpu in view):
+        if gpu.pci_address is not None:
+            known = found.get(gpu.pci_address)
+            found[gpu.pci_address] = gpu if known is None else _merged(known, gpu)
     placed = tuple(found[address] for address in sorted(found, key=lambda each: (int(each.split(":")[0], 16), each)))
-    return placed or unplaced
+    unplaced = tuple(next(([gpu for gpu in view if gpu.pci_address is None] for view in views if view), []))
+    return placed + tuple(gpu for gpu in unplaced if gpu.error or not placed)
+
+
+def _placed(gpus: list[GpuHealth], bus: list[str]) -> list[GpuHealth]:
+    """GPUs that do not answer do not tell their address: they are those of the bus that no other one is, if the number
+    is right."""
+    answered = {gpu.pci_address for gpu in gpus}
+    missing = [address for address in bus if address not in answered]
+    lost = [gpu for gpu in gpus if gpu.pci_address is None and gpu.error]
+    if not lost or len(lost) != len(missing):
+        return gpus
+    places = iter(missing)
+    return [dataclasses.replace(gpu, pci_address=next(places)) if gpu in lost else gpu for gpu in gpus]
 
 
 def _merged(first: GpuHealth, other: GpuHealth) -> GpuHealth:

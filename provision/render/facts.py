@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from provision.model.facts import Cpu, Driver, Facts, Finding, Gpu, System
+from provision.model.nvidia import HostNvidia
 
 WIDTH = 100
 LABEL = 10
@@ -36,6 +37,8 @@ def facts_text(facts: Facts) -> str:
         lines += _row("GPU", "no NVIDIA GPU")
     if facts.gpus or facts.driver.state not in ("absent", "unknown"):
         lines += _row("driver", _driver(facts.driver))
+    if facts.nvidia:
+        lines += _row("", _nvidia(facts.nvidia))
     if facts.toolkit.cuda or facts.toolkit.cudnn:
         lines += _row("toolkit", f"CUDA {facts.toolkit.cuda or 'none'}, cuDNN {facts.toolkit.cudnn or 'none'}")
     for finding in facts.findings:
@@ -91,6 +94,22 @@ def _driver(driver: Driver) -> str:
     if driver.cuda_api_version:
         text += f", serves CUDA up to {driver.cuda_api_version}"
     return f"{text} ({driver.detail})" if driver.detail and driver.state != "working" else text
+
+
+def _nvidia(nvidia: HostNvidia) -> str:
+    """What there is to know of the driver beyond whether it works; "" where there is nothing."""
+    module, record = nvidia.module, nvidia.record
+    other = module is not None and module.version is not None and module.version != nvidia.loaded_version
+    waits = nvidia.reboot_required or (record is not None and record.state == "installed" and record.rebooted is False)
+    kept = [gpu.pci_address for gpu in nvidia.gpus if gpu.kernel_driver == "vfio-pci" and gpu.pci_address]
+    mark = f" and {len(nvidia.holds) - 2} more" if len(nvidia.holds) > 3 else ""
+    parts = [
+        f"{module.version} on disk{f', {module.flavour}' if module.flavour else ''}" if module and other else "",
+        f"held: {', '.join(nvidia.holds[:2] if mark else nvidia.holds)}{mark}" if nvidia.holds else "",
+        "a reboot is due" if waits else "",
+        f"{', '.join(kept)} kept for virtual machines (vfio-pci)" if kept else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _finding(finding: Finding) -> list[str]:

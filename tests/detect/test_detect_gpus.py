@@ -109,7 +109,7 @@ def test_a_gpu_that_the_driver_lost_stays_listed(facts_of: FactsOf) -> None:
             "==============NVSMI LOG==============\nDriver Version : 580.95.05\nGPU 00000000:01:00.0\n"
             "    Product Name : NVIDIA GeForce RTX 4090\n"
         ),
-        "sys_bus_pci_devices": "0000:01:00.0 10de:2684 030000 nvidia\n0000:02:00.0 10de:2684 030000 vfio-pci\n",
+        "sys_bus_pci_devices": "0000:01:00.0 10de:2684 030000 nvidia\n0000:02:00.0 10de:2684 030000 nouveau\n",
     }
     facts = facts_of(files)
     assert [(gpu.pci_address, gpu.source) for gpu in facts.gpus] == [
@@ -119,7 +119,7 @@ def test_a_gpu_that_the_driver_lost_stays_listed(facts_of: FactsOf) -> None:
     finding = next(finding for finding in facts.findings if finding.id == "gpu_not_driven")
     assert finding.severity == "warning"
     assert "0000:02:00.0" in finding.what
-    assert "vfio-pci" in finding.why
+    assert "nouveau" in finding.why
 
 
 def test_a_jetson_without_addresses_is_counted_once(facts_of: FactsOf) -> None:
