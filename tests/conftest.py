@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness.places import without_pins
 
-pytest_plugins = ["harness.fixtures"]
+pytest_plugins = ["harness.fixtures", "harness.nvml.fixtures"]
 
 
 # Numerical libraries choose as on a user's machine, whatever the environment of the test run pins. Here and not in a
