@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from provision.detect.gpus import driver_views
 from provision.detect.pci import lists_devices, pci_gpus
 from provision.detect.proc_driver import loaded_modules, module_flavour, module_version
-from provision.detect.seen import NvmlError, Seen
+from provision.detect.seen import DIED, HUNG, NvmlError, Seen
 from provision.detect.text import natural, printable
 from provision.model.facts import Driver, DriverState
 from provision.model.readings import Readings
@@ -139,7 +139,20 @@ def _working(evidence: Evidence) -> Found | None:
     count = f"{most} GPU{'s' if most > 1 else ''}"
     version = next((other.driver_version for _, other in evidence.views if other.driver_version), None)
     tool = "NVML" if name == "nvml.json" else "deviceQuery" if name.startswith("device") else "nvidia-smi"
-    return "working", f"{tool} lists {count}" + (f" with driver {version}" if version else "")
+    silent = next((seen.silent for _, seen in evidence.views if seen.silent), ())
+    return "working", f"{tool} lists {count}" + (f" with driver {version}" if version else "") + _silent(silent)
+
+
+def _silent(words: tuple[str, ...]) -> str:
+    if not words:
+        return ""
+    return f'; of {len(words)} more it says "{printable(words[0])}"'
+
+
+def _none_answers(evidence: Evidence) -> Found | None:
+    """The driver lists GPUs, and not one of them answers."""
+    words = next((seen.silent for _, seen in evidence.views if seen.silent), ())
+    return ("failed", f'NVML says of every GPU: "{printable(words[0])}"') if words else None
 
 
 def _nouveau(evidence: Evidence) -> Found | None:
@@ -162,6 +175,8 @@ def _nvml_failed(evidence: Evidence) -> Found | None:
     error = evidence.nvml_error
     if error is None or (error.value == 12 and evidence.module is None):
         return None
+    if error.value in (DIED, HUNG):
+        return "failed", printable(error.message)
     return NVML_STATES.get(error.value, "failed"), f'NVML says: "{printable(error.message)}" ({error.value})'
 
 
@@ -209,6 +224,6 @@ def _unknown(_: Evidence) -> Found | None:
 
 
 RULES: tuple[Rule, ...] = (
-    _working, _nouveau, _smi_failed, _nvml_failed, _no_gpu_answered, _no_library, _module_alone, _installed, _absent,
-    _unknown,
+    _working, _none_answers, _nouveau, _smi_failed, _nvml_failed, _no_gpu_answered, _no_library, _module_alone,
+    _installed, _absent, _unknown,
 )  # fmt: skip

@@ -4,6 +4,10 @@
 "compute_capability": [8, 9], "memory_bytes", "mig_mode": 0, "mig_devices": 0}]}``, or ``{"error": 18, "message": "…"}``
 where NVML could be loaded and did not start. ``pci_device_id`` is NVML's number: device in the upper 16 bits, vendor
 in the lower. Keys that the driver did not answer are null.
+
+A GPU that stopped answering has "index", and "error" with NVML's words; one that may not be asked "denied". Of its
+state a GPU says "pcie" [width, widest, generation, newest], "power_limit_w", "power_default_w", "throttle" [names],
+"persistence", "temperature_c", "clock_sm_mhz", "clock_sm_max_mhz": provision/detect/nvidia_health.py reads those.
 """
 
 from __future__ import annotations
@@ -29,8 +33,10 @@ def read_nvml(text: str) -> Seen | NvmlError | None:
     gpus = data.get("gpus")
     if not isinstance(gpus, list):
         return None
+    entries = [gpu for gpu in gpus if isinstance(gpu, dict)]
     return Seen(
-        gpus=tuple(_gpu(gpu) for gpu in gpus if isinstance(gpu, dict)),
+        gpus=tuple(_gpu(gpu) for gpu in entries if not gpu.keys() & {"error", "denied"}),
+        silent=tuple(str(gpu["error"]) for gpu in entries if "error" in gpu),
         driver_version=version(_text(data.get("driver_version"))),
         cuda_api_version=_cuda(data.get("cuda_api_version")),
     )

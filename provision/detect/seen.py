@@ -38,6 +38,8 @@ class Seen:
     """One reading: its GPUs, and what it says about the driver."""
 
     gpus: tuple[SeenGpu, ...] = ()
+    silent: tuple[str, ...] = ()
+    """What the driver says of each GPU that it lists and that does not answer: "GPU is lost". Not in ``gpus``."""
     driver_version: str | None = None
     cuda_api_version: str | None = None
     broken: bool = False
@@ -46,10 +48,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmlError:
-    """https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceEnumvs.html, nvmlReturn_t"""
+    """https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceEnumvs.html, nvmlReturn_t; or DIED or HUNG"""
 
     value: int
     message: str
+
+
+DIED, HUNG = -1, -2
+"""Instead of an nvmlReturn_t: asking NVML ended the process that asked, or it never answered."""
 
 
 def device_id(text: str | None) -> int | None:

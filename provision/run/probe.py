@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from pathlib import Path
-from typing import Any
 
 from provision.detect.framed import is_complete, split
 from provision.errors import HostError
 from provision.model.readings import Readings
 from provision.run.command import run
+from provision.run.nvml import is_silent, is_whole, nvml_reading
 
 SCRIPTS = tuple(Path(__file__).with_name(name) for name in ("probe_nvidia.sh", "probe.sh"))
 NO_SMI = "no-nvidia-smi"
 TIMEOUT_S = 120.0
 """nvidia-smi alone may take half a minute on a box with many GPUs and no persistence daemon."""
-
-NVML_LIBRARY = "libnvidia-ml.so.1"
 
 
 def probe_script() -> str:
@@ -51,7 +48,7 @@ def local_readings() -> Readings:
     """Every reading of this machine. Raises HostError where there is no POSIX shell."""
     nvml = nvml_reading()
     boundary = new_boundary()
-    arguments = [boundary] if nvml is None or '"error"' in nvml else [boundary, NO_SMI]
+    arguments = [boundary, NO_SMI] if is_whole(nvml) or is_silent(nvml) else [boundary]
     loading = threading.Thread(target=_load_parsers, daemon=True)
     loading.start()
     done = run(["sh", "-s", "--", *arguments], stdin=probe_script(), timeout_s=TIMEOUT_S)
@@ -73,75 +70,6 @@ def _load_parsers() -> None:
     import_module("archspec.cpu")
     import_module("provision.detect.host")
     import_module("provision.catalog.load").chips()
-
-
-def nvml_reading() -> str | None:
-    """``nvml.json`` (see provision/detect/nvml.py), or None where NVML cannot be loaded: no driver here."""
-    import ctypes
-
-    try:
-        ctypes.CDLL(NVML_LIBRARY)
-    except OSError:
-        return None
-    import pynvml  # 20 ms that only a machine with a driver has to pay
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return json.dumps({"error": int(error.value), "message": str(error)})
-    try:
-        return json.dumps(_nvml_document(pynvml))
-    except pynvml.NVMLError as error:
-        return json.dumps({"error": int(error.value), "message": str(error)})
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _nvml_document(nvml: Any) -> dict[str, Any]:
-    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-    return {
-        "driver_version": _answer(nvml, nvml.nvmlSystemGetDriverVersion),
-        "cuda_api_version": _answer(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2),
-        "gpus": [_nvml_gpu(nvml, handle) for handle in handles],
-    }
-
-
-def _nvml_gpu(nvml: Any, handle: Any) -> dict[str, Any]:
-    pci = _answer(nvml, nvml.nvmlDeviceGetPciInfo, handle)
-    memory = _answer(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
-    mode = _answer(nvml, nvml.nvmlDeviceGetMigMode, handle)
-    return {
-        "name": _answer(nvml, nvml.nvmlDeviceGetName, handle),
-        "bus_id": _plain(pci.busId) if pci is not None else None,
-        "pci_device_id": int(pci.pciDeviceId) if pci is not None else None,
-        "compute_capability": _answer(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle),
-        "memory_bytes": int(memory.total) if memory is not None else None,
-        "mig_mode": int(mode[0]) if mode is not None else None,
-        "mig_devices": _mig_devices(nvml, handle) if mode is not None and mode[0] == 1 else 0,
-    }
-
-
-def _mig_devices(nvml: Any, handle: Any) -> int:
-    most = _answer(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
-    found = (_answer(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index) for index in range(most))
-    return sum(device is not None for device in found)
-
-
-def _answer(nvml: Any, question: Any, *arguments: Any) -> Any:
-    """What NVML answers, or None where this GPU or driver does not know the question (Jetson, GB10, old drivers)."""
-    unknown = {nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_NOT_FOUND}
-    unknown |= {nvml.NVML_ERROR_NO_PERMISSION, nvml.NVML_ERROR_INVALID_ARGUMENT}
-    try:
-        return _plain(question(*arguments))
-    except nvml.NVMLError as error:
-        if error.value in unknown:
-            return None
-        raise
-
-
-def _plain(value: Any) -> Any:
-    """Older pynvml answers with bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _cpuinfo_package() -> dict[str, str]:

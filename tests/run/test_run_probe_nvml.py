@@ -1,184 +1,234 @@
-"""NVML through pynvml: against a library compiled here, and answers that one GPU gives and another does not."""
+"""NVML through pynvml and a library compiled here: each host of tests/hosts, each error, drivers that hang or die."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
+from harness.nvml.player import HOSTS, NvmlPlayer, host_text, with_answer
 
 from provision.catalog.load import chips
 from provision.detect import host_facts
+from provision.model.facts import Facts
 from provision.model.readings import Readings
-from provision.run import probe
-from provision.run.command import run
+from provision.run import nvml as asking
+from provision.run.nvml import is_silent, is_whole, nvml_reading
+
+Play = Callable[[str | Path], NvmlPlayer]
+Ask = Callable[..., dict[str, Any]]
+
+NAMES = sorted(path.parent.name for path in HOSTS.glob("*/nvml_host"))
+ERRORS = sorted(getattr(pynvml, name) for name in dir(pynvml) if name.startswith("NVML_ERROR_"))
+MATES = "made-nvml-2xrtx4090-535"
+GONE = {1, 8, 9, 10, 11, 15, 16, 17, 18, 28}
+"""nvmlReturn_t that are of the GPU and not of the question."""
+UNKNOWN = {2, 3, 4, 6, 13}
+"""Those that mean: no answer to this question here."""
 
 
-def facts(readings: Readings) -> Any:
-    return host_facts(readings, chips(), host="here")
-
-
-class NVMLError(Exception):
-    def __init__(self, value: int) -> None:
-        super().__init__(value)
-        self.value = value
-
-
-def library(**answers: Any) -> SimpleNamespace:
-    """As pynvml is: functions, error numbers, one exception."""
-
-    def unsupported(*_: Any) -> Any:
-        raise NVMLError(3)
-
-    names = [
-        *("nvmlDeviceGetPciInfo", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMigMode", "nvmlDeviceGetName"),
-        *("nvmlDeviceGetCudaComputeCapability", "nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion_v2"),
-    ]
-    return SimpleNamespace(
-        NVMLError=NVMLError, NVML_ERROR_NOT_SUPPORTED=3, NVML_ERROR_FUNCTION_NOT_FOUND=13, NVML_ERROR_NOT_FOUND=6,
-        NVML_ERROR_NO_PERMISSION=4, NVML_ERROR_INVALID_ARGUMENT=2,
-        **{**dict.fromkeys(names, unsupported), **answers},
-    )  # fmt: skip
-
-
-def test_nvml_answers_become_facts() -> None:
-    devices = ["MIG 0", "MIG 1"]
-
-    def mig_device(_: str, index: int) -> str:
-        if index >= len(devices):
-            raise NVMLError(6)
-        return devices[index]
-
-    nvml = library(
-        nvmlDeviceGetCount=lambda: 2,
-        nvmlDeviceGetHandleByIndex=lambda index: f"gpu {index}",
-        nvmlSystemGetDriverVersion=lambda: b"580.95.05",
-        nvmlSystemGetCudaDriverVersion_v2=lambda: 13000,
-        nvmlDeviceGetName=lambda handle: "NVIDIA H100 80GB HBM3" if handle == "gpu 0" else "NVIDIA GB10",
-        nvmlDeviceGetPciInfo=lambda handle: SimpleNamespace(
-            busId=b"00000000:01:00.0" if handle == "gpu 0" else b"0000000F:01:00.0",
-            pciDeviceId=0x233010DE if handle == "gpu 0" else 0x2E1210DE,
-        ),
-        nvmlDeviceGetCudaComputeCapability=lambda handle: (9, 0) if handle == "gpu 0" else (12, 1),
-        nvmlDeviceGetMigMode=lambda handle: [1, 1] if handle == "gpu 0" else (_ for _ in ()).throw(NVMLError(3)),
-        nvmlDeviceGetMaxMigDeviceCount=lambda _: 7,
-        nvmlDeviceGetMigDeviceHandleByIndex=mig_device,
-    )
-    nvml.nvmlDeviceGetMemoryInfo = lambda handle: (
-        SimpleNamespace(total=85520809984) if handle == "gpu 0" else (_ for _ in ()).throw(NVMLError(3))
-    )
-    found = facts(Readings({"nvml.json": json.dumps(probe._nvml_document(nvml))}))
-    assert (found.driver.state, found.driver.version, found.driver.cuda_api_version) == ("working", "580.95.05", "13.0")
-    h100, gb10 = found.gpus
-    assert (h100.pci_id, h100.compute_capability, h100.memory_mib) == ("10de:2330", "9.0", 81559)
-    assert (h100.mig.enabled, h100.mig.devices) == (True, 2)
-    assert (gb10.pci_address, gb10.compute_capability, gb10.memory_mib, gb10.mig) == (
-        "000f:01:00.0",
-        "12.1",
-        None,
-        None,
-    )
-
-
-def test_an_error_that_no_gpu_should_give_is_not_swallowed() -> None:
-    def lost(_: Any) -> Any:
-        raise NVMLError(15)
-
-    nvml = library(nvmlDeviceGetCount=lambda: 1, nvmlDeviceGetHandleByIndex=lambda _: "gpu", nvmlDeviceGetName=lost)
-    with pytest.raises(NVMLError):
-        probe._nvml_document(nvml)
-
-
-LIBRARY = r"""
-#include <string.h>
-typedef struct { char old[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
-typedef struct { unsigned long long total, free, used; } memory_t;
-static int handles[2];
-#ifndef INIT
-#define INIT 0
-#endif
-int nvmlInit_v2(void) { return INIT; }
-int nvmlInitWithFlags(unsigned flags) { return INIT; }
-int nvmlShutdown(void) { return 0; }
-const char *nvmlErrorString(int value) { return value == 18 ? "Driver/library version mismatch" : "some error"; }
-int nvmlSystemGetDriverVersion(char *text, unsigned size) { strncpy(text, "580.95.05", size); return 0; }
-int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 13000; return 0; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = &handles[index]; return 0; }
-int nvmlDeviceGetName(void *handle, char *text, unsigned size) {
-  strncpy(text, handle == &handles[0] ? "NVIDIA GeForce RTX 5090" : "NVIDIA GB10", size);
-  return 0;
-}
-int nvmlDeviceGetPciInfo_v3(void *handle, pci_t *pci) {
-  memset(pci, 0, sizeof *pci);
-  pci->id = handle == &handles[0] ? 0x2b8510de : 0x2e1210de;
-  strcpy(pci->bus_id, handle == &handles[0] ? "00000000:01:00.0" : "0000000F:01:00.0");
-  return 0;
-}
-int nvmlDeviceGetCudaComputeCapability(void *handle, int *major, int *minor) {
-  *major = 12;
-  *minor = handle == &handles[0] ? 0 : 1;
-  return 0;
-}
-int nvmlDeviceGetMemoryInfo(void *handle, memory_t *memory) {
-  memory->total = 34190917632ULL;
-  return handle == &handles[0] ? 0 : 3;
-}
-"""  # nvmlDeviceGetMigMode is missing on purpose: an old driver does not have it
+def facts(document: dict[str, Any]) -> Facts:
+    return host_facts(Readings({"nvml.json": json.dumps(document)}), chips(), host="here")
 
 
 @pytest.fixture
-def real_nvml(tmp_path: Path) -> Callable[..., Readings]:
-    """local_readings() of a machine with a libnvidia-ml.so.1, compiled here."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
+def ask(nvml: Play, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """ask(host): what NVML says of the host, as nvml.json; {} where it is not there."""
 
-    def ask_it(*options: str) -> Readings:
-        (tmp_path / "nvml.c").write_text(LIBRARY)
-        output = tmp_path / probe.NVML_LIBRARY
-        soname = f"-Wl,-soname,{probe.NVML_LIBRARY}"
-        command = [compiler, "-shared", "-fPIC", soname, *options, "-o", str(output), str(tmp_path / "nvml.c")]
-        run(command).check("the library does not compile")
-        program = "import json; from provision.run.probe import local_readings as read; "
-        program += "print(json.dumps(dict(read().files)))"
-        done = run([sys.executable, "-c", program], env={"LD_LIBRARY_PATH": str(tmp_path)})
-        return Readings(json.loads(done.check("local_readings failed").stdout))
+    def reading(host: str | Path, **options: Any) -> dict[str, Any]:
+        for name, value in nvml(host).env.items():
+            monkeypatch.setenv(name, value)
+        document: dict[str, Any] = json.loads(nvml_reading(**options) or "{}")
+        return document
 
-    return ask_it
+    return reading
 
 
-def test_nvml_through_pynvml(real_nvml: Callable[..., Readings]) -> None:
-    readings = real_nvml()
-    assert "nvidia_smi_q.xml" not in readings.files  # not started: NVML has answered
-    found = facts(readings)
-    assert (found.driver.state, found.driver.version, found.driver.cuda_api_version) == ("working", "580.95.05", "13.0")
-    assert [
-        (gpu.name, gpu.pci_address, gpu.pci_id, gpu.compute_capability, gpu.memory_mib, gpu.mig, gpu.source)
-        for gpu in found.gpus
-    ] == [
-        ("NVIDIA GeForce RTX 5090", "0000:01:00.0", "10de:2b85", "12.0", 32607, None, "nvml"),
-        ("NVIDIA GB10", "000f:01:00.0", "10de:2e12", "12.1", None, None, "nvml"),
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reading_of_each_host(name: str, ask: Ask, golden: Callable[[Path, str], None]) -> None:
+    document = ask(name)
+    golden(HOSTS / name / "nvml.json", json.dumps(document, indent=1) + "\n")
+    assert is_whole(json.dumps(document)) == ("lost" not in name)
+
+
+def test_a_gpu_that_is_lost_does_not_lose_the_other(ask: Ask) -> None:
+    found = facts(ask("made-nvml-2xrtx4090-lost-535"))
+    assert [(gpu.name, gpu.pci_address) for gpu in found.gpus] == [("NVIDIA GeForce RTX 4090", "0000:41:00.0")]
+    assert found.driver.state == "working"
+    assert found.driver.detail == 'NVML lists 1 GPU with driver 535.113.01; of 1 more it says "GPU is lost"'
+
+
+def test_a_gpu_lost_between_two_questions_keeps_its_address(ask: Ask) -> None:
+    lost = ask(with_answer(host_text(MATES), "nvmlDeviceGetMemoryInfo", 15, gpu=1))["gpus"][1]
+    assert (lost["bus_id"], lost["name"], lost["error"]) == (
+        "00000000:61:00.0",
+        "NVIDIA GeForce RTX 4090",
+        "GPU is lost",
+    )
+    assert "memory_bytes" not in lost
+
+
+def test_all_gpus_lost(ask: Ask) -> None:
+    text = with_answer(with_answer(host_text(MATES), "*", 15, gpu=1), "*", 15, gpu=0)
+    driver = facts(ask(text)).driver
+    assert (driver.state, driver.detail) == ("failed", 'NVML says of every GPU: "GPU is lost"')
+    assert driver.version == "535.113.01"
+
+
+def test_a_lost_gpu_is_given_the_address_that_is_left() -> None:
+    """/proc/driver/nvidia/gpus names all that the module holds."""
+    gpus: list[dict[str, Any]] = [{"bus_id": "00000000:41:00.0"}, {"index": 1, "error": "GPU is lost"}]
+    asking._place(gpus, ["0000:41:00.0", "0000:61:00.0"])
+    assert gpus[1]["bus_id"] == "0000:61:00.0"
+    unsure: list[dict[str, Any]] = [{"bus_id": "00000000:41:00.0"}, {"index": 1, "error": "GPU is lost"}]
+    asking._place(unsure, ["0000:41:00.0", "0000:61:00.0", "0000:62:00.0"])
+    assert "bus_id" not in unsure[1]
+
+
+@pytest.mark.parametrize("value", ERRORS)
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount_v2"])
+def test_each_error_before_any_gpu(function: str, value: int, ask: Ask) -> None:
+    document = ask(with_answer(host_text(MATES), function, value))
+    assert document.keys() == {"error", "message"}
+    assert document["error"] == value
+    found = facts(document)
+    expected = {9: "not_loaded", 18: "mismatch", 12: "unknown"}.get(value, "failed")  # 12: the other readings tell
+    assert found.driver.state == expected
+    assert (f'"{document["message"]}" ({value})' in found.driver.detail) == (value != 12)
+    assert found.gpus == ()
+
+
+@pytest.mark.parametrize("value", ERRORS)
+def test_each_error_at_a_handle(value: int, ask: Ask) -> None:
+    first, second = ask(with_answer(host_text(MATES), "nvmlDeviceGetHandleByIndex_v2", value, gpu=0))["gpus"]
+    assert first.keys() == {"index", "denied" if value == 4 else "error"}
+    assert second["name"] == "NVIDIA GeForce RTX 4090"
+
+
+@pytest.mark.parametrize("value", ERRORS)
+@pytest.mark.parametrize("function", ["nvmlDeviceGetName", "nvmlDeviceGetMemoryInfo"])
+def test_each_error_at_a_question(function: str, value: int, ask: Ask) -> None:
+    """The GPU beside it is whole; this one keeps its address, and has lost no more than it must."""
+    first, second = ask(with_answer(host_text(MATES), function, value, gpu=0))["gpus"]
+    assert first["bus_id"] == "00000000:41:00.0"
+    assert (second["name"], second["memory_bytes"]) == ("NVIDIA GeForce RTX 4090", 24564 << 20)
+    names_it = function == "nvmlDeviceGetName"
+    assert ("error" in first) == (value in GONE or (names_it and value not in UNKNOWN))
+    if "error" not in first:
+        assert first["name" if names_it else "memory_bytes"] is None
+        assert first["temperature_c"] == 35
+
+
+def test_the_words_are_nvmls_own(ask: Ask) -> None:
+    """pynvml has others for a mismatch, and for numbers newer than its table what looks like a Python value."""
+    words = {value: ask(with_answer(host_text(MATES), "nvmlInit", value))["message"] for value in (9, 18, 29, 30, 999)}
+    assert words == {
+        9: "Driver Not Loaded",
+        18: "Driver/library version mismatch",
+        29: "Invalid state",
+        30: "Unknown Error",
+        999: "Unknown Error",
+    }
+
+
+def test_health_of_an_ill_gpu(ask: Ask) -> None:
+    text = host_text("made-nvml-h100-590")
+    text = text.replace("throttle 0x1", "throttle 0x1C8").replace("pcie 16 16 5 5 5", "pcie 4 16 1 4 5")
+    text = text.replace("69850 700000 700000", "69850 350000 700000").replace("persistence 1", "persistence 0")
+    gpu = ask(text)["gpus"][0]
+    assert gpu["throttle"] == [
+        "hw_slowdown",
+        "hw_thermal_slowdown",
+        "hw_power_brake_slowdown",
+        "display_clocks_setting",
     ]
+    assert gpu["pcie"] == [4, 16, 1, 5]
+    assert (gpu["power_limit_w"], gpu["power_default_w"], gpu["persistence"]) == (350.0, 700.0, False)
+    assert (gpu["temperature_c"], gpu["clock_sm_mhz"], gpu["clock_sm_max_mhz"]) == (41, 345, 1980)
+    nvidia = facts({"gpus": [gpu]}).nvidia
+    assert nvidia is not None
+    assert (nvidia.gpus[0].pcie_width, nvidia.gpus[0].pcie_generation_max, nvidia.gpus[0].power_limit_w) == (4, 5, 350)
+    assert nvidia.gpus[0].throttle == tuple(gpu["throttle"])
 
 
-@pytest.mark.parametrize(("value", "state"), [(18, "mismatch"), (9, "not_loaded"), (999, "failed")])
-def test_nvml_that_does_not_start(value: int, state: str, real_nvml: Callable[..., Readings]) -> None:
-    readings = real_nvml(f"-DINIT={value}")
-    assert json.loads(readings.files["nvml.json"])["error"] == value
-    assert facts(readings).driver.state == state
+def test_mig_devices_are_counted(ask: Ask) -> None:
+    (gpu,) = facts(ask("made-nvml-a100-mig-510")).gpus
+    assert gpu.mig is not None
+    assert (gpu.mig.enabled, gpu.mig.devices, gpu.memory_mib) == (True, 2, 40960)
+    text = host_text("made-nvml-a100-mig-510")
+    (bare,) = facts(ask(text[: text.index("  mig\n")])).gpus
+    assert bare.mig is not None
+    assert (bare.mig.enabled, bare.mig.devices) == (True, 0)
+
+
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount_v2", "nvmlDeviceGetName"])
+def test_a_driver_that_never_answers(function: str, ask: Ask) -> None:
+    document = ask(with_answer(host_text(MATES), function, "hang"), timeout_s=0.7)
+    assert document == {"error": -2, "message": "NVML gave no answer within 0.7 s"}
+    assert is_silent(json.dumps(document))
+    driver = facts(document).driver
+    assert (driver.state, driver.detail) == ("failed", "NVML gave no answer within 0.7 s")
+
+
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetTemperatureV"])
+def test_a_driver_that_ends_the_process_that_asks(function: str, ask: Ask) -> None:
+    host = "made-nvml-h100-590"
+    document = ask(with_answer(host_text(host), function, "crash"))
+    assert document == {"error": -1, "message": "NVML ended the process that asked it: SIGSEGV"}
+    assert not is_silent(json.dumps(document))  # nvidia-smi is asked: it may say more
+    assert facts(document).driver.state == "failed"
+
+
+def test_what_the_library_does_at_its_end_is_not_waited_for(ask: Ask) -> None:
+    began = time.monotonic()
+    assert ask(with_answer(host_text(MATES), "nvmlShutdown", "hang"))["driver_version"] == "535.113.01"
+    assert time.monotonic() - began < asking.TIMEOUT_S
+
+
+def test_a_library_that_cannot_be_loaded_is_no_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    (tmp_path / asking.LIBRARY).write_bytes(b"")
+    assert asking.is_installed()
+    assert nvml_reading() is None
+
+
+def test_a_library_cut_by_a_full_disk_ends_only_the_process_that_loads_it(
+    nvml: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = nvml(MATES).library.read_bytes()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    for size in (64, 1024, 4096, 8192, len(whole) // 2, len(whole) - 4096):
+        (tmp_path / asking.LIBRARY).write_bytes(whole[:size])
+        document = json.loads(nvml_reading() or "null")
+        assert document is None or document["error"] == -1, size
+
+
+def test_where_no_library_is_no_process_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    monkeypatch.setattr(asking, "FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(asking, "CACHE", tmp_path / "ld.so.cache")
+    monkeypatch.setattr(asking, "run", lambda *_, **__: pytest.fail("a process was started"))
+    assert nvml_reading() is None
+
+
+def test_the_loaders_cache_names_the_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    monkeypatch.setattr(asking, "FOLDERS", ())
+    monkeypatch.setattr(asking, "CACHE", tmp_path / "ld.so.cache")
+    asking.CACHE.write_bytes(b"glibc-ld.so.cache1.1\0libnvidia-ml.so.1\0/usr/lib/libnvidia-ml.so.1\0")
+    assert asking.is_installed()
+    asking.CACHE.write_bytes(b"glibc-ld.so.cache1.1\0libnvidia-ml.so.10\0")
+    assert not asking.is_installed()
 
 
 def test_the_names_used_of_pynvml_are_there() -> None:
-    """The real module, without a driver: what `library` stands for must exist."""
-    import pynvml
-
-    text = Path(probe.__file__).read_text()
-    for name in set(re.findall(r"\bnvml\.((?:nvml|NVML)\w+)", text)):
+    """The real module, without a driver."""
+    names = set(re.findall(r"\bnvml\.((?:nvml|NVML)\w+)", Path(asking.__file__).read_text()))
+    assert len(names) > 30
+    for name in names:
         assert hasattr(pynvml, name), name
