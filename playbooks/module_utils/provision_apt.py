@@ -16,9 +16,10 @@ from ansible.module_utils.provision_apt_words import (
     arguments,
     distribution_addresses,
     failed_addresses,
+    installed_mib,
     pins,
     policy_rows,
-    rehearsal,
+    simulated,
 )
 from ansible.module_utils.provision_failure import Failure, os_failure
 from ansible.module_utils.provision_files import write_atomically
@@ -164,18 +165,19 @@ class Apt:
     ) -> Rehearsal:
         """What ``install`` would do, from the given repositories too. Raises Failure as it would."""
         with self._scratch(repositories, components) as folder:
-            # as little as one lock, and the space that is looked at is that of the true folder
-            archives = self._root / "var/cache/apt/archives"
-            options = ["-c", str(folder / "apt.conf"), "-q", "-o", "Debug::NoLocking=1"]
+            options = ["-c", str(folder / "apt.conf"), "-q"]
             update = self._manager.ask(["apt-get", *options, "update"])
-            options += ["-o", f"Dir::Cache::archives={archives}/", "--assume-no"]
-            done = self._manager.ask(["apt-get", *options, "install", *arguments(packages, ())])
-        said = f"{done.stdout}\n{done.stderr}"
-        if done.status != 0 and not re.search(r"^Abort\.$", said, re.M):
-            if update.status != 0:
-                said = f"{update.stderr}\n{said}"
-            raise self._mixed(meaning(said, f"install {_list(name for name, _ in packages)}"), [n for n, _ in packages])
-        return rehearsal(done.stdout)
+            # --simulate: --assume-no installs all the same where nothing has to be asked
+            done = self._manager.ask(["apt-get", *options, "--simulate", "install", *arguments(packages, ())])
+            if done.status != 0:
+                said = "\n".join([update.stderr if update.status else "", done.stdout, done.stderr])
+                failure = meaning(said, f"install {_list(name for name, _ in packages)}")
+                raise self._mixed(failure, [name for name, _ in packages])
+            new, removed = simulated(done.stdout)
+            words = [f"{name}={version}" for name, version in new.items()]
+            sizes = self._manager.ask(["apt-cache", *options, "show", *words]).stdout if words else ""
+        there = self.installed(new)
+        return Rehearsal(sorted(set(new) - set(there)), removed, installed_mib(sizes))
 
     def fetch(self, packages: Mapping[str, str] | Iterable[str], folder: Path | str) -> dict[str, str]:
         versions = dict(packages) if isinstance(packages, Mapping) else self.installed(packages)

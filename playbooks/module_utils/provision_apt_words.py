@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ansible.module_utils.provision_apt_sources import plain_address
-from ansible.module_utils.provision_packages_run import Rehearsal
 
-UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 DISTRIBUTIONS = ("Debian", "Debian Backports", "Ubuntu")
 """Origins, as their Release files have them."""
 
@@ -23,21 +21,19 @@ def pins(path: Path) -> list[str]:
         return []
 
 
-def rehearsal(text: str) -> Rehearsal:
-    """What `apt-get --assume-no install` says that it would do.
+def simulated(text: str) -> tuple[dict[str, str], list[str]]:
+    """What `apt-get --simulate install` says: {name: version} that would be there, names that would go.
 
-    The following NEW packages will be installed:
-      cuda-toolkit-12-6 cuda-nvcc-12-6
-    After this operation, 6,789 MB of additional disk space will be used.
+    Inst cuda-nvcc-12-6 [12.6.77-1] (12.6.85-1 NVIDIA:cuda [amd64])
+    Remv nvidia-driver [535.261.03-1]
     """
-    blocks = dict(re.findall(r"^The following (?:additional )?(.*?):\n((?:  .*\n)+)", text, re.M))
-    named = {key: [word.rstrip("*") for word in value.split()] for key, value in blocks.items()}
-    used = re.search(r"After this operation, ([\d,.]+) ([kMG]?B) of additional disk space", text)
-    return Rehearsal(
-        new=sorted(named.get("NEW packages will be installed", [])),
-        removed=sorted(named.get("packages will be REMOVED", [])),
-        disk_mib=int(float(used.group(1).replace(",", "")) * UNITS[used.group(2)] / 2**20) if used else 0,
-    )
+    new = dict(re.findall(r"^Inst ([^\s:]+)\S* (?:\[\S+\] )?\((\S+)", text, re.M))
+    return new, sorted(set(re.findall(r"^(?:Remv|Purg) ([^\s:]+)", text, re.M)))
+
+
+def installed_mib(text: str) -> int:
+    """Sum of the sizes in the words of `apt-cache show`, which are KiB."""
+    return sum(int(size) for size in re.findall(r"^Installed-Size: (\d+)", text, re.M)) >> 10
 
 
 def arguments(packages: Sequence[tuple[str, str]], files: Sequence[Path | str]) -> list[str]:

@@ -222,7 +222,7 @@ class Rehearsal(NamedTuple):
     """Names of packages that are not there yet."""
     removed: list[str]
     disk_mib: int
-    """What it would take of the disk once all is unpacked."""
+    """What all of it takes of the disk once it is unpacked."""
 
 
 class Manager:

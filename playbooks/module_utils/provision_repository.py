@@ -146,7 +146,7 @@ def configure(
         writing = {key_file: armoured(key).encode(), path: repo_text(one, shown).encode()}
     else:
         writing = {key_file: key, path: sources_text(one, shown).encode()}
-        writing.update(_without_old_key(top))
+        writing.update(without_key(top))
     writing.update(_others_off(one, top))
     return _written({path: text for path, text in writing.items() if _bytes(path) != text}, dry, one["id"])
 
@@ -235,8 +235,8 @@ def _repo_off(text: str, url: str, by: str) -> str:
     return "".join(kept)
 
 
-def _without_old_key(top: Path) -> dict[Path, bytes]:
-    """apt's own keyrings that trust NVIDIA's old key, without it; one that held nothing else becomes empty."""
+def without_key(top: Path, ending: str = OLD_KEY) -> dict[Path, bytes]:
+    """apt's own keyrings that trust the key, without it; one that held nothing else becomes empty."""
     folder = top / "etc/apt/trusted.gpg.d"
     found = {}
     for path in [top / "etc/apt/trusted.gpg", *(sorted(folder.glob("*.gpg")) if folder.is_dir() else [])]:
@@ -247,7 +247,7 @@ def _without_old_key(top: Path) -> dict[Path, bytes]:
             keys = keys_of(data)
         except Failure:
             continue  # a keybox, or keys of another version: not ours to mend
-        kept = b"".join(packets for print_, packets in keys.items() if not print_.endswith(OLD_KEY))
+        kept = b"".join(packets for print_, packets in keys.items() if not print_.endswith(ending))
         if kept != data:
             found[path] = kept
     return found
