@@ -13,7 +13,7 @@ from provision.detect.cpu import READERS, cpu_reading
 from provision.detect.cpu_models import x86_names
 from provision.detect.gpus import driver_views, merged
 from provision.detect.levels import LEVELS, level, missing_for
-from provision.detect.nvidia_findings import nvidia_findings, passed_through
+from provision.detect.nvidia_findings import lost, nvidia_findings, passed_through
 from provision.detect.proc_driver import module_version
 from provision.detect.secure_boot import shim_validation_off
 from provision.detect.system import is_musl
@@ -218,7 +218,7 @@ def _not_driven(found: Found) -> Iterable[Finding]:
     if found.driver.state != "working":
         return
     for gpu in merged(found.readings):
-        if gpu.source != "pci" or gpu.address in passed_through(found.nvidia):
+        if gpu.source != "pci" or gpu.address in passed_through(found.nvidia) | lost(found.nvidia):
             continue
         holder = (
             f"; the kernel driver {printable(gpu.driver, 40)} holds it" if gpu.driver not in (None, "nvidia") else ""

@@ -31,6 +31,11 @@ def passed_through(nvidia: HostNvidia | None) -> frozenset[str]:
     return frozenset(gpu.pci_address for gpu in gpus if gpu.pci_address and gpu.kernel_driver == PASSED_THROUGH)
 
 
+def lost(nvidia: HostNvidia | None) -> frozenset[str]:
+    """Addresses of GPUs that the driver lists and that do not answer it."""
+    return frozenset(gpu.pci_address for gpu in (nvidia.gpus if nvidia else ()) if gpu.pci_address and gpu.error)
+
+
 def _passed_through(found: Found) -> Iterable[Finding]:
     for address in sorted(passed_through(found.nvidia)):
         yield Finding(
@@ -99,4 +104,16 @@ def _headers(found: Found) -> Iterable[Finding]:
     )
 
 
-RULES: tuple[Callable[[Found], Iterable[Finding]], ...] = (_record, _key, _headers, _passed_through)
+def _lost(found: Found) -> Iterable[Finding]:
+    for gpu in found.nvidia.gpus:
+        if gpu.error is not None:
+            yield Finding(
+                id="gpu_lost",
+                severity="error",
+                what=f"the GPU at {gpu.pci_address} does not answer" if gpu.pci_address else "a GPU does not answer",
+                why=f'the driver says: "{gpu.error}"',
+                hint="look at `dmesg | grep Xid`, then power off and on; if it comes back: power plugs, slot, cooling",
+            )
+
+
+RULES: tuple[Callable[[Found], Iterable[Finding]], ...] = (_record, _key, _headers, _lost, _passed_through)
