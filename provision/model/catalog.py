@@ -170,6 +170,8 @@ class DriverBranch:
     open_modules: str = ""
     """What the branch does about the open kernel modules, in the table's words."""
     min_kernel: str = ""
+    max_kernel: str = ""
+    """The newest Linux that its modules compile for, "6.11"; empty where none is known."""
     notes: str = ""
 
 

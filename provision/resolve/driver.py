@@ -55,7 +55,8 @@ def options(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverOpt
         return (now,)
     problem = installation_problem(facts, request, catalog)
     if request.driver != "keep":
-        return (_asked(now, problem, request, catalog),)
+        named = request.driver[:1].isdigit()
+        return (_asked(now, _forbidden(facts, request) if named else problem, request, catalog),)
     other = None if problem else _replacement(now, supported_branch(facts, request, catalog), request)
     if facts.driver.state != "working":
         signed = None if problem else _replacement(now, signed_branch(facts, request, catalog), request)
@@ -165,12 +166,15 @@ def signed_branch(facts: Facts, request: Request, catalog: Catalog) -> DriverBra
 def _newest(
     facts: Facts, request: Request, catalog: Catalog, test: Callable[[DriverBranch], bool]
 ) -> DriverBranch | None:
-    found = [
-        row
-        for row in serving(facts, request, catalog)
-        if test(row) and row.newest_seen and _not_here(row, facts, request, catalog) is None
-    ]
-    return max(found, key=lambda row: Dotted(row.branch), default=None)
+    found = [row for row in _supported(facts, request, catalog) if _not_here(row, facts, request, catalog) is None]
+    return max((row for row in found if test(row)), key=lambda row: Dotted(row.branch), default=None)
+
+
+def _supported(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverBranch, ...]:
+    """Branches that drive every GPU here and still get fixes. One that is kept only for old cards counts where no other
+    serves: what cannot be had here is no reason to put a driver of 2024 under a card of today."""
+    rows = tuple(row for row in serving(facts, request, catalog) if row.supported and row.newest_seen)
+    return tuple(row for row in rows if row.kind != "legacy") or rows
 
 
 def _not_here(row: DriverBranch, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
@@ -243,10 +247,7 @@ def _capabilities(facts: Facts, request: Request) -> list[ComputeCapability]:
 
 def installation_problem(facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
     """Why no driver can or may be installed here; None where one can be."""
-    place = _place_problem(facts, request)
-    if place is not None:
-        return place
-    found = driver_conflict(facts, request) or module_problem(facts, request) or other_install_problem(facts)
+    found = _forbidden(facts, request)
     if found is not None:
         return found
     if supported_branch(facts, request, catalog) is None:
@@ -258,10 +259,19 @@ def installation_problem(facts: Facts, request: Request, catalog: Catalog) -> Ob
     return None
 
 
+def _forbidden(facts: Facts, request: Request) -> Objection | None:
+    """What speaks against every branch."""
+    return (
+        _place_problem(facts, request)
+        or driver_conflict(facts, request)
+        or module_problem(facts, request)
+        or other_install_problem(facts)
+    )
+
+
 def _nearest_refusal(facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
     """Of the newest branch that drives them all, why it cannot be had here."""
-    rows = [row for row in serving(facts, request, catalog) if row.supported and row.newest_seen]
-    row = max(rows, key=lambda each: Dotted(each.branch), default=None)
+    row = max(_supported(facts, request, catalog), key=lambda each: Dotted(each.branch), default=None)
     return None if row is None else _not_here(row, facts, request, catalog)
 
 

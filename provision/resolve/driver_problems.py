@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
 from provision.model.catalog import Catalog, DriverBranch
 from provision.model.facts import Facts
 from provision.model.nvidia import Flavour
 from provision.model.plan import Objection
 from provision.model.request import Request
+from provision.model.setup import PackageTable
 from provision.model.versions import ComputeCapability, Dotted, numbers
-from provision.resolve.packages import DISTRIBUTION, driver_sets, lacking, of_release, place_of, table_for
+from provision.resolve.packages import (
+    DISTRIBUTION,
+    NVIDIAS,
+    driver_packages,
+    driver_sets,
+    lacking,
+    of_release,
+    place_of,
+    sets_of,
+    table_for,
+    world_name,
+    world_of,
+)
 from provision.resolve.targets import Target, name_all, targets
 
 GSP_FROM = ComputeCapability(7, 5)
@@ -18,14 +33,40 @@ OPEN_ONLY_FROM = ComputeCapability(10, 0)
 
 
 def kernel_takes(row: DriverBranch, facts: Facts) -> bool:
-    """Whether the branch builds for a kernel as old as the running one. Unknown is not no."""
-    if not row.min_kernel or not facts.system.kernel:
-        return True
-    try:
-        running = numbers(facts.system.kernel)
-    except ValueError:
-        return True
-    return running >= numbers(row.min_kernel)
+    """Whether the branch builds for the running kernel. Unknown is not no."""
+    return not _too_old(row, facts) and not _too_new(row, facts)
+
+
+def _too_old(row: DriverBranch, facts: Facts) -> bool:
+    running = _kernel(facts)
+    return bool(running and row.min_kernel) and running < numbers(row.min_kernel)
+
+
+def _too_new(row: DriverBranch, facts: Facts) -> bool:
+    running = _kernel(facts)
+    return bool(running and row.max_kernel) and running[:2] > numbers(row.max_kernel)
+
+
+def _kernel(facts: Facts) -> tuple[int, ...]:
+    """ "6.8.0-60-generic" is (6, 8, 0); empty where it is not known."""
+    found = re.match(r"\d{1,4}(\.\d{1,6}){1,2}", facts.system.kernel or "")
+    return numbers(found[0]) if found else ()
+
+
+def kernel_problem(row: DriverBranch, facts: Facts) -> Objection:
+    if _too_new(row, facts):
+        return Objection(
+            what=f"driver branch {row.branch} does not build for this kernel",
+            why=f"{facts.system.kernel} is running, and Linux {row.max_kernel} is the newest that its module compiles "
+            "for; no newer branch drives the GPU",
+            hint=f"boot an older kernel (a release of the distribution with Linux {row.max_kernel} or older), and plan "
+            "again; --device cpu does without a driver",
+        )
+    return Objection(
+        what=f"driver branch {row.branch} is too new for this kernel",
+        why=f"it needs Linux {row.min_kernel} or newer; {facts.system.kernel} is running",
+        hint="upgrade the kernel or the distribution, reboot, and plan again; --device cpu does without a driver",
+    )
 
 
 def has_packages(row: DriverBranch, module: Flavour, facts: Facts, catalog: Catalog) -> bool:
@@ -41,24 +82,15 @@ def has_signed_packages(row: DriverBranch, module: Flavour, facts: Facts, catalo
     return table is not None and bool(driver_sets(table, facts, row.branch, module, prebuilt_only=True))
 
 
-def kernel_problem(row: DriverBranch, facts: Facts) -> Objection:
-    return Objection(
-        what=f"driver branch {row.branch} is too new for this kernel",
-        why=f"it needs Linux {row.min_kernel} or newer; {facts.system.kernel} is running",
-        hint="upgrade the kernel or the distribution, reboot, and plan again; --device cpu does without a driver",
-    )
-
-
 def no_packages(row: DriverBranch, module: Flavour, facts: Facts, catalog: Catalog) -> Objection:
-    """The lists are known and lack it, or no repository of this release has the branch."""
+    """The lists are known and lack it, the packages that are here are another's, or no repository of this release has
+    the branch."""
     table, place = table_for("nvidia_driver", facts, catalog), place_of(facts)
-    rows = of_release(table, place) if table else ()
-    missing = [
-        name
-        for each in rows
-        if each.module == module and row.branch in each.branches
-        for name in lacking(each, facts, {"{branch}": row.branch})
-    ]
+    rows = sets_of(table, facts, row.branch, module) if table else ()
+    missing = [name for each in rows for name in lacking(each, facts, {"{branch}": row.branch})]
+    elsewhere = [each for each in rows if not lacking(each, facts, {"{branch}": row.branch})]
+    if table is not None and elsewhere:
+        return _other_world(row, module, table, facts)
     if missing:
         return Objection(
             what=f"no candidate for {', '.join(dict.fromkeys(missing))}",
@@ -69,6 +101,21 @@ def no_packages(row: DriverBranch, module: Flavour, facts: Facts, catalog: Catal
         what=f"no packages of driver branch {row.branch} ({module} module) for {place.text}",
         why=_branches_here(facts, catalog, module),
         hint="use a release of the distribution that has it, or --device cpu",
+    )
+
+
+def _other_world(row: DriverBranch, module: Flavour, table: PackageTable, facts: Facts) -> Objection:
+    """Two sources of driver packages on one box is the commonest cause of dependencies that nothing can mend."""
+    world, here = world_of(table, facts) or "", driver_packages(facts)
+    whose = {DISTRIBUTION: "the distribution's", NVIDIAS: "from NVIDIA's repository"}.get(world, f"{world}'s")
+    sets = [each for each in of_release(table, place_of(facts)) if world_name(each) == world and each.module == module]
+    own = max((branch for each in sets for branch in each.branches), key=Dotted, default="")
+    stay = f"--driver {own} stays with them; or " if own else ""
+    remove = "apt-get purge" if table.manager == "apt" else "dnf remove"
+    return Objection(
+        what=f"driver branch {row.branch} would come from another repository than the driver packages that are here",
+        why=f"{', '.join(here)}: {whose}; packages of both together break each other",
+        hint=f"{stay}remove what is here, reboot, and plan again: sudo {remove} {' '.join(here)}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ DEB_ARCHS = {"x86_64": "amd64", "aarch64": "arm64"}
 REPOSITORY_ARCHS = {"aarch64": "sbsa"}
 """What NVIDIA's repositories call a machine, where that is another name: servers with Arm's architecture."""
 DISTRIBUTION = "distribution"
+NVIDIAS = "NVIDIA"
+RPM_FUSION = "RPM Fusion"
+RPM_FUSIONS = ("akmod-nvidia", "xorg-x11-drv-nvidia")
+"""Names that only RPM Fusion's packages of the driver have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,64 +87,107 @@ def driver_sets(
 ) -> tuple[PackageSet, ...]:
     """The sets that bring this branch and flavour here, best first; none where the package lists say otherwise.
 
-    A host stays with the packages that it has, the distribution's or NVIDIA's, as long as those have the branch.
+    A host stays in the world that its packages come from, the distribution's or NVIDIA's: no set of the other is taken.
     """
+    world = world_of(table, facts)
+    return tuple(
+        row
+        for row in sets_of(table, facts, branch, module)
+        if (not prebuilt_only or row.build == "prebuilt")
+        and not lacking(row, facts, {"{branch}": branch})
+        and world in (None, world_name(row))
+    )
+
+
+def sets_of(table: PackageTable, facts: Facts, branch: str, module: Flavour) -> tuple[PackageSet, ...]:
+    """By the tables alone."""
     place = place_of(facts)
-    found = tuple(
+    return tuple(
         row
         for row in of_release(table, place)
         if row.module == module
         and (branch in row.branches if row.branches else _from(row.first_branch, branch))
         and (not row.flavours or place.flavour in row.flavours)
-        and (not prebuilt_only or row.build == "prebuilt")
-        and not lacking(row, facts, {"{branch}": branch})
     )
-    world = world_of(facts)
-    same = tuple(row for row in found if world and (row.repository == DISTRIBUTION) == (world == DISTRIBUTION))
-    return same or found
 
 
 def _from(first: str, branch: str) -> bool:
     return not first or Dotted(branch) >= Dotted(first)
 
 
-def world_of(facts: Facts) -> str | None:
-    """Where the driver packages that are here came from: "distribution" or "cuda". None where there are none, or where
-    that cannot be told. The two must not be mixed: the same names mean other packages in them."""
+def world_name(row: PackageSet) -> str:
+    return DISTRIBUTION if row.repository == DISTRIBUTION else NVIDIAS
+
+
+def world_of(table: PackageTable, facts: Facts) -> str | None:
+    """Where the driver packages that are here came from: "distribution", "NVIDIA", or "RPM Fusion". None where there
+    are none, or where that cannot be told. They must not be mixed: the same names mean other packages in them."""
+    names = driver_packages(facts)
+    if table.manager == "dnf":
+        return RPM_FUSION if any(name.startswith(RPM_FUSIONS) for name in names) else None
+    if not any(
+        name == "nvidia-driver" or name.startswith(("nvidia-driver-", "cuda-drivers", "nvidia-open")) for name in names
+    ):
+        return None
+    ours = any(name == "nvidia-driver-cuda" or name.startswith(("cuda-drivers", "nvidia-open")) for name in names)
+    return NVIDIAS if ours or _shown_as_nvidias(facts) else DISTRIBUTION
+
+
+def driver_packages(facts: Facts) -> tuple[str, ...]:
+    """Installed packages by which it shows where the driver came from, sorted."""
+    packages = facts.nvidia.packages if facts.nvidia else ()
+    marks = re.compile(r"nvidia-(driver|kernel|dkms|smi|tesla|utils)|nvidia-open(-\d+)?$|cuda-drivers|libcuda1")
+    return tuple(sorted(each.name for each in packages if marks.match(each.name) or each.name.startswith(RPM_FUSIONS)))
+
+
+def _shown_as_nvidias(facts: Facts) -> bool:
+    """Whether the installed nvidia-driver is the very version that the lists have of NVIDIA's repository."""
     found = facts.nvidia
-    if found is None:
-        return None
-    names = {package.name for package in found.packages}
-    if not names & DRIVER_NAMES and not any(name.startswith(("nvidia-driver-", "cuda-drivers-")) for name in names):
-        return None
-    ours = "nvidia-driver-cuda" in names or any(name.startswith(("cuda-drivers", "nvidia-open")) for name in names)
-    return "cuda" if ours else DISTRIBUTION
+    if found is None or not found.candidates:
+        return False
+    here = {(each.name, each.version) for each in found.packages if each.name.startswith("nvidia-driver")}
+    return any((each.name, each.version) in here and _from_nvidia(each) for each in found.candidates)
 
 
-DRIVER_NAMES = frozenset({"nvidia-driver", "nvidia-driver-cuda", "cuda-drivers", "nvidia-open"})
+def _from_nvidia(candidate: PackageCandidate) -> bool:
+    return "/cuda/repos/" in candidate.repository or candidate.repository.startswith("cuda-")
 
 
 def lacking(row: PackageSet, facts: Facts, more: Mapping[str, str]) -> tuple[str, ...]:
     """Its packages for which the distribution's lists have no candidate of the right version; none where nobody
-    asked, or where they come from a repository that is not configured yet."""
-    known = facts.nvidia.candidates if facts.nvidia else None
-    if known is None or row.repository != DISTRIBUTION:
+    asked, where the part of the archive that has them is not switched on yet, or where they come from a repository that
+    is not configured yet."""
+    found = facts.nvidia
+    if found is None or found.candidates is None or row.repository != DISTRIBUTION:
+        return ()
+    if found.components is not None and not set(row.components) <= set(found.components):
         return ()
     words = place_of(facts).words(more)
-    version = filled(row.version, words)
-    return tuple(name for each in row.packages if not _has(known, name := filled(each, words), version))
+    return tuple(
+        name
+        for each in row.packages
+        if not _has(found.candidates, name := filled(each, words), _version(row, name, words))
+    )
 
 
 def _has(known: Iterable[PackageCandidate], name: str, version: str) -> bool:
     """Debian's "1:535.261" is 535.261 upstream."""
-    return any(each.name == name and each.version.rpartition(":")[2].startswith(version) for each in known)
+    return any(
+        each.name == name and each.version.rpartition(":")[2].startswith(version) and not _from_nvidia(each)
+        for each in known
+    )
+
+
+def _version(row: PackageSet, name: str, words: Mapping[str, str]) -> str:
+    """What its version begins with. Packages of a kernel's modules are numbered as the kernel is."""
+    return "" if name.startswith("linux-") else filled(row.version, words)
 
 
 def packages_of(row: PackageSet, facts: Facts, more: Mapping[str, str]) -> tuple[SetupPackage, ...]:
     words = place_of(facts).words(more)
     source = row.repository if row.repository == DISTRIBUTION else repository_id(row.repository, facts)
-    version = filled(row.version, words)
-    return tuple(SetupPackage(name=filled(each, words), repository=source, version=version) for each in row.packages)
+    names = tuple(filled(each, words) for each in row.packages)
+    return tuple(SetupPackage(name=name, repository=source, version=_version(row, name, words)) for name in names)
 
 
 def repository_id(name: str, facts: Facts) -> str:

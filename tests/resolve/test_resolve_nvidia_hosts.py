@@ -44,34 +44,48 @@ def candidates(*names: str, version: str) -> tuple[PackageCandidate, ...]:
     return tuple(PackageCandidate(name=name, version=version, repository="archive") for name in names)
 
 
-SIGNED_580 = candidates("linux-modules-nvidia-580-generic", "nvidia-driver-580", version="580.126.09-0ubuntu0.24.04.1")
+def archive(branch: str, kernel: str, module: str = "") -> HostNvidia:
+    """Ubuntu's lists with one branch, its modules signed for that kernel. Their packages have the kernel's number."""
+    modules = candidates(f"linux-modules-nvidia-{branch}{module}-{kernel}", version=f"{kernel.rpartition('-')[0]}.63")
+    driver = candidates(f"nvidia-driver-{branch}{module}", version=f"{branch}.126.09-0ubuntu0.24.04.1")
+    return HostNvidia(candidates=modules + driver, components=("main", "restricted", "universe"))
+
+
 OLD = {"index": "cu126", "cudnn": "9.10.2.21"}
 NEW = {"index": None, "cudnn": "9.26.0.51"}
 
 MACHINES = (
     Machine(
-        id="ubuntu 24.04, RTX 5090, Secure Boot: signed modules before a newer branch",
-        facts=host("GeForce RTX 5090", os="ubuntu", secure_boot=True),
+        id="ubuntu 24.04, RTX 5090, Secure Boot, lists with 580: signed modules before a newer branch",
+        facts=host(
+            "GeForce RTX 5090", os="ubuntu", secure_boot=True, nvidia=archive("580", "6.8.0-60-generic", "-open")
+        ),
         driver=("install", "580", "open"),
-        packages=("linux-modules-nvidia-580-open-generic", "nvidia-driver-580-open"),
+        packages=("linux-modules-nvidia-580-open-6.8.0-60-generic", "nvidia-driver-580-open"),
         repository="distribution",
         **NEW,  # type: ignore[arg-type]
     ),
     Machine(
-        id="ubuntu 24.04, RTX 5090, no Secure Boot: the newest branch, of NVIDIA's repository",
-        facts=host("GeForce RTX 5090", os="ubuntu"),
+        id="ubuntu 24.04, RTX 5090, the same lists, no Secure Boot: the newest branch, of NVIDIA's repository",
+        facts=host("GeForce RTX 5090", os="ubuntu", nvidia=archive("580", "6.8.0-60-generic", "-open")),
         driver=("install", "595", "open"),
-        packages=("nvidia-open-595",),
+        packages=("nvidia-open",),
         repository="cuda-ubuntu24.04-x86_64",
         headers=True,
         lock="595.*",
         **NEW,  # type: ignore[arg-type]
     ),
     Machine(
-        id="ubuntu 22.04, GTX 1080 Ti with lists that have 580",
-        facts=host("GeForce GTX 1080 Ti", os="ubuntu", release="22.04", nvidia=HostNvidia(candidates=SIGNED_580)),
+        id="ubuntu 22.04 with a newer kernel, GTX 1080 Ti: modules of the kernel that runs, not of the release's first",
+        facts=host(
+            "GeForce GTX 1080 Ti",
+            os="ubuntu",
+            release="22.04",
+            kernel="6.8.0-60-generic",
+            nvidia=archive("580", "6.8.0-60-generic"),
+        ),
         driver=("install", "580", "proprietary"),
-        packages=("linux-modules-nvidia-580-generic", "nvidia-driver-580"),
+        packages=("linux-modules-nvidia-580-6.8.0-60-generic", "nvidia-driver-580"),
         repository="distribution",
         **OLD,  # type: ignore[arg-type]
     ),
@@ -148,8 +162,8 @@ MACHINES = (
     Machine(
         id="ubuntu 26.04, B200: the archive's own, there is no repository of NVIDIA's yet",
         facts=host("B200", os="ubuntu", release="26.04", kernel="7.0.0-14-generic"),
-        driver=("install", "580", "open"),
-        packages=("linux-modules-nvidia-580-open-generic", "nvidia-driver-580-open"),
+        driver=("install", "595", "open"),
+        packages=("linux-modules-nvidia-595-open-7.0.0-14-generic", "nvidia-driver-595-open"),
         repository="distribution",
         **NEW,  # type: ignore[arg-type]
     ),
@@ -157,7 +171,12 @@ MACHINES = (
         id="debian 12, K80: Kepler's last branch, in Debian's own packages",
         facts=host("Tesla K80"),
         driver=("install", "470", "proprietary"),
-        packages=("nvidia-tesla-470-kernel-dkms", "nvidia-tesla-470-driver", "nvidia-tesla-470-smi"),
+        packages=(
+            "nvidia-tesla-470-kernel-dkms",
+            "nvidia-tesla-470-driver",
+            "libnvidia-tesla-470-cuda1",
+            "nvidia-tesla-470-smi",
+        ),
         repository="distribution",
         headers=True,
         index="cu118",
@@ -166,7 +185,7 @@ MACHINES = (
         id="a kernel of a cloud: its own signed modules",
         facts=host("GeForce GTX 1080 Ti", os="ubuntu", kernel="6.8.0-1021-aws"),
         driver=("install", "580", "proprietary"),
-        packages=("linux-modules-nvidia-580-aws", "nvidia-driver-580"),
+        packages=("linux-modules-nvidia-580-6.8.0-1021-aws", "nvidia-driver-580"),
         repository="distribution",
         **OLD,  # type: ignore[arg-type]
     ),
@@ -209,10 +228,8 @@ MACHINES = (
         id="mismatch after an unattended upgrade",
         facts=host("GeForce RTX 2080 Ti", os="ubuntu", state="mismatch"),
         driver=("install", "595", "open"),
-        packages=("nvidia-open-595",),
-        repository="cuda-ubuntu24.04-x86_64",
-        headers=True,
-        lock="595.*",
+        packages=("linux-modules-nvidia-595-open-6.8.0-60-generic", "nvidia-driver-595-open"),
+        repository="distribution",
         **NEW,  # type: ignore[arg-type]
     ),
     Machine(
@@ -246,17 +263,117 @@ MACHINES = (
         ),
         objection="NVIDIA's .run file",
     ),
+    Machine(
+        id="rhel 9, A100 with MIG on and without a slice",
+        facts=host(
+            driver="580.95.05", os="rhel", gpus=(card("A100", source="nvml", mig=Mig(enabled=True, devices=0)),)
+        ),
+        objection="MIG is on and has no devices",
+    ),
+    Machine(
+        id="GTX 680 on Linux 6.8: nothing has kernels for Kepler's first chips",
+        facts=host("GeForce GTX 680", os="ubuntu"),
+        objection="NVIDIA GeForce GTX 680 (compute capability 3.0)",
+    ),
+    Machine(
+        id="K80 on a kernel from backports: Kepler's last branch does not compile there",
+        facts=host("Tesla K80", kernel="6.12.9+bpo-amd64"),
+        objection="driver branch 470 does not build for this kernel",
+    ),
+    Machine(
+        id="a kernel that is too old for every branch with support",
+        facts=host("GeForce RTX 3090", os="rocky", release="9.0", kernel="3.10.0-1160.el7.x86_64"),
+        objection="driver branch 595 is too new for this kernel",
+    ),
+    Machine(
+        id="Linux 4.4 is too old as well",
+        facts=host("GeForce GTX 1080 Ti", os="ubuntu", release="22.04", kernel="4.4.0-210-generic"),
+        objection="it needs Linux 4.15 or newer; 4.4.0-210-generic is running",
+    ),
+    Machine(
+        id="debian 12 with its own 535 broken: NVIDIA's 580 is not put over it",
+        facts=host(
+            "GeForce GTX 960",
+            state="mismatch",
+            nvidia=HostNvidia(packages=(Package(name="nvidia-driver", version="535.261.03-1"),)),
+        ),
+        objection="driver branch 580 would come from another repository than the driver packages that are here",
+    ),
+    Machine(
+        id="fedora with RPM Fusion's driver",
+        facts=host(
+            "GeForce RTX 3090",
+            os="fedora",
+            state="not_loaded",
+            nvidia=HostNvidia(packages=(Package(name="akmod-nvidia", version="580.95.05-1.fc43"),)),
+        ),
+        objection="akmod-nvidia: RPM Fusion's",
+    ),
     Machine(id="WSL2", facts=host("GeForce RTX 4090", wsl=True, os="ubuntu"), objection="in WSL2"),
     Machine(id="a container", facts=host("GeForce RTX 4090", container=True), objection="in this container"),
     Machine(
-        id="GH200 on an Arm server: the open module, NVIDIA's repository for servers",
-        facts=host("H100", arch="aarch64", flags=(), os="ubuntu", kernel="6.8.0-1021-custom"),
+        id="GH200 on an Arm server with pages of 64 KiB: the open module, signed for that kernel",
+        facts=host("H100", arch="aarch64", flags=(), os="ubuntu", kernel="6.8.0-1025-nvidia-64k"),
         driver=("install", "595", "open"),
-        packages=("nvidia-open-595",),
-        repository="cuda-ubuntu24.04-aarch64",
+        packages=("linux-modules-nvidia-595-open-6.8.0-1025-nvidia-64k", "nvidia-driver-595-open"),
+        repository="distribution",
+        index="cu130",
+    ),
+    Machine(
+        id="GH200 on Debian: NVIDIA's repository for Arm servers",
+        facts=host("H100", arch="aarch64", flags=(), kernel="6.1.0-18-arm64"),
+        driver=("install", "595", "open"),
+        packages=("nvidia-kernel-open-dkms", "nvidia-driver-cuda", "nvidia-persistenced"),
+        repository="cuda-debian12-aarch64",
         headers=True,
         lock="595.*",
         index="cu130",
+    ),
+    Machine(
+        id="rocky 10, V100: Volta's last branch, a version lock",
+        facts=host("Tesla V100", os="rocky", release="10.0", kernel="6.12.0-55.el10.x86_64"),
+        driver=("install", "580", "proprietary"),
+        packages=("kmod-nvidia-latest-dkms", "nvidia-driver", "nvidia-driver-cuda", "nvidia-persistenced"),
+        repository="cuda-rocky10-x86_64",
+        headers=True,
+        lock="*nvidia*580*",
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="debian 12 with its own 535, whose parts are not switched on: the lists say nothing about them",
+        facts=host(
+            "GeForce GTX 960",
+            nvidia=HostNvidia(candidates=candidates("vim", version="9"), components=("main",)),
+        ),
+        asked={"driver": "535"},
+        driver=("install", "535", "proprietary"),
+        packages=("nvidia-kernel-dkms", "nvidia-driver", "libcuda1", "nvidia-smi", "nvidia-persistenced"),
+        repository="distribution",
+        headers=True,
+        **OLD,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="ubuntu 24.04 with NVIDIA's repository: a candidate of the archive's name is NVIDIA's",
+        facts=host(
+            "GeForce RTX 3090",
+            os="ubuntu",
+            nvidia=HostNvidia(
+                candidates=tuple(
+                    PackageCandidate(
+                        name=name,
+                        version="595.84-0ubuntu1",
+                        repository="https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2404/x86_64",
+                    )
+                    for name in ("nvidia-driver-595-open", "nvidia-dkms-595-open")
+                ),
+            ),
+        ),
+        driver=("install", "595", "open"),
+        packages=("nvidia-open",),
+        repository="cuda-ubuntu24.04-x86_64",
+        headers=True,
+        lock="595.*",
+        **NEW,  # type: ignore[arg-type]
     ),
 )
 

@@ -79,28 +79,56 @@ def test_lambda_stack_is_left_to_its_own_tools() -> None:
 def test_no_candidate_in_lists_that_are_known() -> None:
     """Ubuntu 26.04 has no repository of NVIDIA's: without a candidate of its own nothing is left."""
     empty = HostNvidia(candidates=(PackageCandidate(name="vim", version="9", repository="archive"),))
-    facts = host("GeForce GTX 960", os="ubuntu", nvidia=empty, release="26.04")
+    facts = host("GeForce GTX 960", os="ubuntu", nvidia=empty, release="26.04", kernel="7.0.0-14-generic")
     said = refusal(facts)
-    assert "no candidate for linux-modules-nvidia-580-generic, nvidia-driver-580" in said
+    assert "no candidate for linux-modules-nvidia-580-7.0.0-14-generic, nvidia-driver-580, nvidia-dkms-580" in said
     assert "nothing was changed" in said
     assert "sudo apt-get update" in said
 
 
 def test_a_branch_that_no_repository_of_the_release_has() -> None:
-    said = refusal(host("GeForce RTX 5090", os="ubuntu", release="26.04"), driver="595")
-    assert "--driver 595: no packages of driver branch 595 (open module) for ubuntu 26.04" in said
-    assert "ubuntu has 570, 580" in said
+    said = refusal(host("GeForce RTX 5090", os="ubuntu", release="26.04"), driver="610")
+    assert "--driver 610: no packages of driver branch 610 (open module) for ubuntu 26.04" in said
+    assert "ubuntu has 535, 570, 580, 590, 595" in said
 
 
 def test_with_secure_boot_signed_modules_come_before_a_newer_branch() -> None:
-    off = plan(host("GeForce RTX 5090", os="ubuntu"))
-    on = plan(host("GeForce RTX 5090", os="ubuntu", secure_boot=True))
+    lists = HostNvidia(
+        candidates=(
+            PackageCandidate(
+                name="linux-modules-nvidia-580-open-6.8.0-60-generic", version="6.8.0-60.63", repository=""
+            ),
+            PackageCandidate(name="nvidia-driver-580-open", version="580.126.09-0ubuntu0.24.04.1", repository=""),
+        )
+    )
+    off = plan(host("GeForce RTX 5090", os="ubuntu", nvidia=lists))
+    on = plan(host("GeForce RTX 5090", os="ubuntu", nvidia=lists, secure_boot=True))
     assert off.nvidia is not None
     assert on.nvidia is not None
     assert (off.nvidia.driver.branch, off.nvidia.driver.build) == ("595", "dkms")  # type: ignore[union-attr]
     assert (on.nvidia.driver.branch, on.nvidia.driver.build) == ("580", "prebuilt")  # type: ignore[union-attr]
     reason = next(each.text for each in on.reasons if each.rule == "driver.chosen")
     assert "Secure Boot is on, and ubuntu has signed modules of it" in reason
+
+
+def test_packages_of_two_sources_are_not_mixed() -> None:
+    names = ("libcuda1", "nvidia-driver", "nvidia-kernel-dkms", "vim-nvidia")
+    own = HostNvidia(packages=tuple(Package(name=name, version="535.261.03-1") for name in names))
+    said = refusal(host("GeForce GTX 960", state="mismatch", nvidia=own))
+    assert "driver branch 580 would come from another repository than the driver packages that are here" in said
+    assert "libcuda1, nvidia-driver, nvidia-kernel-dkms: the distribution's; packages of both together break" in said
+    assert "--driver 535 stays with them" in said
+    assert "sudo apt-get purge libcuda1 nvidia-driver nvidia-kernel-dkms" in said
+    stays = plan(host("GeForce GTX 960", state="mismatch", nvidia=own), driver="535")
+    assert stays.nvidia is not None
+    assert {each.repository for each in stays.nvidia.driver.packages} == {"distribution"}  # type: ignore[union-attr]
+
+
+def test_a_kernel_that_is_too_new_for_an_old_branch() -> None:
+    said = refusal(host("Tesla K80", kernel="6.12.9+bpo-amd64"))
+    assert "driver branch 470 does not build for this kernel" in said
+    assert "6.12.9+bpo-amd64 is running, and Linux 6.11 is the newest that its module compiles for" in said
+    assert "boot an older kernel" in said
 
 
 def test_a_box_stays_in_the_world_that_its_packages_come_from() -> None:
