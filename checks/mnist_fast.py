@@ -7,7 +7,7 @@
 Three convolutions of 32, 64 and 128 3x3, each with batch normalisation, relu and 2x2 pooling, then a dense layer of 10;
 batches of 512, Adam, a learning rate that rises for a fifth of the steps and falls to zero. After each epoch the test
 digits are looked at, and training stops as soon as the target is reached: that look is part of the training's time.
-The digits are copied to the device once, as bytes; shuffling, scaling and batches are made there.
+The digits are copied to the device once (as bytes but with TensorFlow); shuffling and batches are made there.
 
 A part of mnist.py, which loads it from its own folder.
 """
@@ -182,75 +182,69 @@ def train_pytorch(job: Job) -> dict[str, Any]:
         fresh()
 
     found = timed(job, warm_up, step, accuracy)
-    tensors = [*state["model"].parameters(), images, test_images]
+    tensors = [*state["model"].parameters(), images, labels, test_images]
     return {"version": torch.__version__, "ran_on": places(tensors), **found}
 
 
 def train_tensorflow(job: Job) -> dict[str, Any]:
+    import numpy
     import tensorflow as tf
 
     from mnist_nets import places
 
-    tf.config.set_soft_device_placement(False)  # else what the GPU cannot do runs on the CPU
     keras = tf.keras
     with tf.device("/GPU:0" if job.device == "cuda" else "/CPU:0"):
-        images, labels, test_images, test_labels = (
-            tf.identity(tf.constant(part))
-            for part in (
-                job.digits.train_images,
-                job.digits.train_labels,
-                job.digits.test_images,
-                job.digits.test_labels,
-            )
-        )
+        # float32, because not every kernel that TensorFlow has for it on GPUs exists for bytes
+        images, test_images = (tf.constant(scaled(part)) for part in (job.digits.train_images, job.digits.test_images))
+        labels = tf.constant(numpy.eye(10, dtype="float32")[job.digits.train_labels])
+        test_labels = tf.constant(job.digits.test_labels.astype("int64"))
         keras.utils.set_random_seed(job.seed)
         model = keras_model(keras)
         optimizer = keras.optimizers.Adam(PEAK_RATE, epsilon=1e-8)
         optimizer.build(model.trainable_variables)
-        start = [variable.numpy() for variable in (*model.variables, *optimizer.variables)]
-        order = tf.Variable(tf.range(len(images)), trainable=False)
-
-        def scaled(part: Any) -> Any:
-            return ((tf.cast(part, tf.float32) / 255 - MEAN) / DEVIATION)[..., None]
+        moments = optimizer.variables() if callable(optimizer.variables) else optimizer.variables  # Keras 2: a method
+        start = [(variable, variable.numpy()) for variable in (*model.variables, *moments)]
+        order = tf.Variable(tf.range(len(images), dtype=tf.int64), trainable=False)
 
         @tf.function
         def one(number: Any) -> None:
             rows = order[number * BATCH : (number + 1) * BATCH]
             with tf.GradientTape() as tape:
-                scores = model(scaled(tf.gather(images, rows)), training=True)
-                truth = tf.cast(tf.gather(labels, rows), tf.int32)
-                loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(truth, scores))
+                scores = model(tf.gather(images, rows), training=True)
+                loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(tf.gather(labels, rows), scores))
             slopes = tape.gradient(loss, model.trainable_variables)
-            optimizer.apply(slopes)
+            optimizer.apply_gradients(zip(slopes, model.trainable_variables))
 
         @tf.function
         def right(part: Any, truth: Any) -> Any:
-            found = tf.argmax(model(scaled(part), training=False), 1, output_type=tf.int32)
-            return tf.reduce_sum(tf.cast(found == tf.cast(truth, tf.int32), tf.int32))
+            return tf.reduce_sum(tf.cast(tf.argmax(model(part, training=False), 1) == truth, tf.float32))
 
         def step(number: int, rate: float) -> None:
             if number == 0:
-                order.assign(tf.argsort(tf.random.uniform((len(images),))))
+                order.assign(tf.cast(tf.argsort(tf.random.uniform((len(images),))), tf.int64))
             optimizer.learning_rate.assign(rate)
             one(tf.constant(number))
 
         def accuracy() -> float:
-            parts = range(0, len(test_images), 2000)
-            return sum(int(right(test_images[at : at + 2000], test_labels[at : at + 2000])) for at in parts) / len(
-                test_images
-            )
+            parts = [slice(first, first + 2000) for first in range(0, len(test_images), 2000)]
+            return sum(float(right(test_images[part], test_labels[part])) for part in parts) / len(test_images)
 
         def warm_up() -> None:
             step(0, 0.0)
             step(1, 0.0)
             accuracy()
-            for variable, value in zip((*model.variables, *optimizer.variables), start):
+            for variable, value in start:
                 variable.assign(value)
 
         found = timed(job, warm_up, step, accuracy)
         tensors = [getattr(weight, "value", weight) for weight in model.trainable_weights]
         tensors = [tensor() if callable(tensor) else tensor for tensor in tensors]  # Keras 2: a method
-        return {"version": tf.__version__, "ran_on": places([*tensors, images, test_images]), **found}
+        return {"version": tf.__version__, "ran_on": places([*tensors, images, labels, test_images]), **found}
+
+
+def scaled(images: Any) -> Any:
+    """float32, (N, 28, 28, 1), of mean 0 and deviation 1 over MNIST."""
+    return ((images.astype("float32") / 255 - MEAN) / DEVIATION)[..., None]
 
 
 def keras_model(keras: Any) -> Any:
@@ -316,7 +310,8 @@ def train_jax(job: Job) -> dict[str, Any]:
         for part in (job.digits.train_images, job.digits.train_labels, job.digits.test_images, job.digits.test_labels)
     )
 
-    def one(state: Any, order: Any, first: Any, rate: Any) -> Any:
+    # the digits are arguments: what a compiled function only refers to becomes a constant of its code
+    def one(state: Any, images: Any, labels: Any, order: Any, first: Any, rate: Any) -> Any:
         learnt, running, means, squares, count = state
         rows = jax.lax.dynamic_slice(order, (first,), (BATCH,))
 
@@ -345,7 +340,7 @@ def train_jax(job: Job) -> dict[str, Any]:
         if number == 0:
             held["key"], key = jax.random.split(held["key"])
             held["order"] = jax.random.permutation(key, len(images))
-        held["state"] = one(held["state"], held["order"], number * BATCH, rate)
+        held["state"] = one(held["state"], images, labels, held["order"], number * BATCH, rate)
 
     def accuracy() -> float:
         found = [
@@ -362,7 +357,7 @@ def train_jax(job: Job) -> dict[str, Any]:
         fresh()
 
     found = timed(job, warm_up, step, accuracy)
-    tensors = [*held["state"][0], images, test_images]
+    tensors = [*held["state"][0], images, labels, test_images]
     return {"version": jax.__version__, "ran_on": places(tensors), **found}
 
 
