@@ -50,6 +50,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "builds": to_data(plan.builds),
         "stock": plan_data(plan.stock) if plan.stock is not None else None,
+        "nvidia": to_data(plan.nvidia) if plan.nvidia is not None else None,
     }
 
 

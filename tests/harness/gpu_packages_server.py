@@ -148,6 +148,12 @@ class Mirror:
         (self._folder / NVIDIA_PLACE / "3bf863cc.pub").write_bytes(self.key.armored)
         (self._folder / "libnvidia-container" / "gpgkey").write_bytes(self.key.armored)
 
+    def place(self, name: str) -> tuple[Path, str]:
+        """A folder that is served as well, and its address."""
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        return folder, f"{self.url}/{name}/"
+
     def answer(self, fault: Callable[[str], int | None] | None) -> None:
         """``fault(path)``: None serves it, a status answers with that, 0 ends the connection. None: all is well."""
         self._server.fault = fault or (lambda _: None)
