@@ -31,7 +31,9 @@ def nvml_reading(timeout_s: float = TIMEOUT_S) -> str | None:
     if not is_installed():
         return None
     here = str(Path(__file__).resolve().parents[2])
-    program = f"import sys; sys.path[:] = {[*sys.path, here]!r}; from provision.run.nvml import main; main()"
+    program = (
+        f"import sys; sys.path[:] = {[*filter(None, sys.path), here]!r}; from provision.run.nvml import main; main()"
+    )
     done = run([sys.executable, "-I", "-S", "-c", program], timeout_s=timeout_s)
     if done.status == TIMED_OUT:
         return _no_answer(HUNG, f"NVML gave no answer within {timeout_s:g} s")

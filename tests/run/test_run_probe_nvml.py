@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from provision.detect import host_facts
 from provision.model.facts import Facts
 from provision.model.readings import Readings
 from provision.run import nvml as asking
+from provision.run import probe
 from provision.run.nvml import is_silent, is_whole, nvml_reading
 
 Play = Callable[[str | Path], NvmlPlayer]
@@ -182,6 +184,26 @@ def test_a_driver_that_ends_the_process_that_asks(function: str, ask: Ask) -> No
     assert document == {"error": -1, "message": "NVML ended the process that asked it: SIGSEGV"}
     assert not is_silent(json.dumps(document))  # nvidia-smi is asked: it may say more
     assert facts(document).driver.state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [(0, False), (18, True), ("crash", True), ("hang", False)],
+    ids=["works", "18", "dies", "hangs"],
+)
+def test_nvidia_smi_is_asked_where_it_can_help(
+    answer: int | str, asked: bool, nvml: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a hang it would hang too: it asks the same library."""
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\nexit 255\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name, value in nvml(with_answer(host_text(MATES), "nvmlInit", answer)).env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(probe, "nvml_reading", lambda: nvml_reading(timeout_s=3.0))
+    readings = probe.local_readings()
+    assert "nvml.json" in readings.files
+    assert (tmp_path / "asked").exists() == asked
 
 
 def test_what_the_library_does_at_its_end_is_not_waited_for(ask: Ask) -> None:
