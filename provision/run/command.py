@@ -126,7 +126,8 @@ def _killed(process: subprocess.Popen[str]) -> tuple[str, str]:
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LAST_WORDS_S)  # a broken driver may hold it in a system call, where no signal ends it
         return _text(error.stdout), _text(error.stderr)
 
 

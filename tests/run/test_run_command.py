@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import warnings
+from contextlib import suppress
 
 import pytest
 
 from provision.errors import StepFailed
+from provision.run import command
 from provision.run.command import run
 
 
@@ -45,6 +49,24 @@ def test_what_left_the_group_and_keeps_the_pipes_holds_nobody_up() -> None:
     assert time.monotonic() - start < 3.5
     assert (escaped.status, escaped.stdout) == (124, "begun\n")
     assert escaped.stderr == "odd\n\nsh: no answer within 0.5 s"
+
+
+def test_what_no_signal_ends_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a program that a broken driver holds in a system call; played by one that nobody kills."""
+    held: list[int] = []
+    monkeypatch.setattr(command, "kill_group", held.append)
+    start = time.monotonic()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # that it still runs is the point
+            assert run(["sleep", "30"], timeout_s=0.2).status == 124
+            assert time.monotonic() - start < 10
+    finally:
+        monkeypatch.undo()
+        for process in held:
+            command.kill_group(process)
+            with suppress(ChildProcessError):
+                os.waitpid(process, 0)
 
 
 def test_input_that_is_not_read_whole() -> None:
