@@ -99,7 +99,7 @@ def no_packages(row: DriverBranch, module: Flavour, facts: Facts, catalog: Catal
         )
     return Objection(
         what=f"no packages of driver branch {row.branch} ({module} module) for {place.text}",
-        why=_branches_here(facts, catalog, module),
+        why=_last_one(row) + _branches_here(facts, catalog, module),
         hint="use a release of the distribution that has it, or --device cpu",
     )
 
@@ -117,6 +117,10 @@ def _other_world(row: DriverBranch, module: Flavour, table: PackageTable, facts:
         why=f"{', '.join(here)}: {whose}; packages of both together break each other",
         hint=f"{stay}remove what is here, reboot, and plan again: sudo {remove} {' '.join(here)}",
     )
+
+
+def _last_one(row: DriverBranch) -> str:
+    return f"{row.branch} is the newest branch that drives every GPU here; " if row.kind == "legacy" else ""
 
 
 def _lists_hint(manager: str) -> str:

@@ -8,6 +8,7 @@ from provision.model.nvidia import DriverRecord, Flavour
 from provision.model.request import Request
 from provision.model.setup import (
     DriverSetup,
+    Manager,
     NvidiaSetup,
     PackageSet,
     PackageSetup,
@@ -66,14 +67,19 @@ class _Parts:
     def __init__(self, facts: Facts, request: Request, catalog: Catalog) -> None:
         self._facts, self._request, self._catalog = facts, request, catalog
         self.repositories: list[Repository] = []
-        table = table_for("nvidia_driver", facts, catalog)
-        self.manager = table.manager if table else "apt"
+        self.manager: Manager = "apt"
+
+    def _table(self, role: str) -> PackageTable | None:
+        """Read where something is to be done and not before: a plan without a GPU does not pay for it."""
+        table = table_for(role, self._facts, self._catalog)
+        self.manager = table.manager if table else self.manager
+        return table
 
     def driver(self, solution: Solution) -> DriverSetup | None:
         if solution.driver.action == "none":
             record = pending(self._facts)
             return None if record is None else self._confirmed(record)
-        table = table_for("nvidia_driver", self._facts, self._catalog)
+        table = self._table("nvidia_driver")
         branch, module = solution.driver.branch, solution.driver.module
         if table is None or branch is None or module is None:
             return None
@@ -103,6 +109,7 @@ class _Parts:
         )
 
     def _confirmed(self, record: DriverRecord) -> DriverSetup:
+        self._table("nvidia_driver")
         return DriverSetup(
             action="confirm",
             branch=record.branch,
@@ -118,7 +125,7 @@ class _Parts:
         return sum(each.gpu is not None for each in targets(self._facts, self._request))
 
     def package(self, role: str, version: str | None, *, cuda: str | None = None) -> PackageSetup | None:
-        table = table_for(role, self._facts, self._catalog) if version is not None else None
+        table = self._table(role) if version is not None else None
         if table is None or version is None:
             return None
         major = version.split(".")[0]
@@ -129,7 +136,6 @@ class _Parts:
         ]
         if not found:
             return None
-        self.manager = table.manager
         self._use(found[0], table)
         words = {
             "{version}": self._wanted(role, version),

@@ -5,7 +5,7 @@ The dumps name no Python, so uv brings the newest that a release has.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,8 @@ class Expected:
     """action, branch, module"""
     pins: tuple[str, ...] = ()
     cudnn: str | None = None
+    packages: tuple[str, ...] = ()
+    """Of the driver."""
     later: tuple[str, ...] = ()
     """Steps that have to be done by hand: no table of packages knows the distribution, or the dump does not name it."""
 
@@ -175,6 +177,7 @@ EXPECTED = (
         version="2.21.0",
         build="and-cuda",
         driver=("install", "595", "open"),
+        packages=("linux-modules-nvidia-595-open-6.8.0-48-generic", "nvidia-driver-595-open"),
     ),
     # boards: aarch64 follows from the chip
     Expected(
@@ -187,6 +190,121 @@ EXPECTED = (
     ),
     Expected(host="gpu-gb10-580", framework="tensorflow", version="2.21.0", build="cpu", device="cpu"),
     Expected(host="gpu-jetson-orin-nano-540", framework="tensorflow", version="2.21.0", build="cpu", device="cpu"),
+    # only lspci is known of it
+    Expected(
+        host="amd-fam15h-gtx960-lspci",
+        framework="pytorch",
+        version="2.14.1",
+        driver=("install", "580", "proprietary"),
+        later=("nvidia_driver",),
+        **OLD_GPU,  # type: ignore[arg-type]
+    ),
+    # Turing with drivers of CUDA 11: the last CUDA 11 wheels run on them
+    Expected(
+        host="amd-zen2-ryzen4600h-gtx1650ti",
+        framework="pytorch",
+        version="2.7.1",
+        build="cu118",
+        index="cu118",
+        driver=("none", "510", "proprietary"),
+    ),
+    Expected(
+        host="intel-cascadelake-4214-8x-quadro-rtx5000",
+        framework="pytorch",
+        version="2.7.1",
+        build="cu118",
+        index="cu118",
+        driver=("none", "460", "proprietary"),
+    ),
+    Expected(
+        host="intel-cascadelake-4214-8x-quadro-rtx5000",
+        framework="tensorflow",
+        version="2.14.1",
+        build="and-cuda",
+        driver=("none", "460", "proprietary"),
+        pins=("numpy<2",),
+    ),
+    # 580 and newer serve CUDA 13, 555 and 560 do not
+    Expected(
+        host="amd-zen3-5950x-rtx3090",
+        framework="pytorch",
+        version="2.15.0",
+        build="cu132",
+        cudnn="9.26.0.51",
+        driver=("none", "580", "proprietary"),
+    ),
+    Expected(
+        host="amd-zen4-7950x-rtx6000ada-rtx4060ti",
+        framework="pytorch",
+        version="2.14.1",
+        driver=("none", "560", "proprietary"),
+        **OLD_GPU,  # type: ignore[arg-type]
+    ),
+    Expected(
+        host="gpu-a100x4-gls",
+        framework="pytorch",
+        version="2.14.1",
+        driver=("none", "555", None),
+        **OLD_GPU,  # type: ignore[arg-type]
+    ),
+    Expected(
+        host="gpu-h100-mig-590",
+        framework="pytorch",
+        version="2.15.0",
+        build="cu132",
+        cudnn="9.26.0.51",
+        driver=("none", "590", None),
+    ),
+    Expected(
+        host="gpu-rtx2080super-610",
+        framework="pytorch",
+        version="2.15.0",
+        build="cu132",
+        driver=("none", "610", None),
+    ),
+    Expected(
+        host="gpu-rtx3080-595",
+        framework="pytorch",
+        version="2.15.0",
+        build="cu132",
+        driver=("none", "595", None),
+    ),
+    # an A100: PyTorch has its kernels compiled, TensorFlow only as PTX, which needs the driver of its CUDA
+    Expected(
+        host="gpu-a100-mig-510",
+        framework="pytorch",
+        version="2.7.1",
+        build="cu118",
+        index="cu118",
+        driver=("none", "510", None),
+    ),
+    Expected(
+        host="gpu-a100-mig-510",
+        framework="tensorflow",
+        version="2.21.0",
+        build="and-cuda",
+        driver=("upgrade", "595", "open"),
+        later=("nvidia_driver",),
+    ),
+    # Pascal on a driver before CUDA 11
+    Expected(
+        host="intel-haswell-e5-2678v3-gtx1080ti",
+        framework="tensorflow",
+        version="2.21.0",
+        build="and-cuda",
+        driver=("upgrade", "580", "proprietary"),
+        pins=(CUDNN,),
+        later=("nvidia_driver",),
+    ),
+    # Fermi: nothing has kernels for it
+    Expected(
+        host="intel-ivybridge-t430-nvs5400m",
+        framework="pytorch",
+        version="2.15.0",
+        build="cpu",
+        index="cpu",
+        device="cpu",
+    ),
     # CPUs: AVX is enough for TensorFlow, nothing is needed for PyTorch
     Expected(
         host="amd-steamroller-athlon-x4-860k", framework="tensorflow", version="2.21.0", build="cpu", device="cpu"
@@ -230,6 +348,7 @@ EXPECTED = (
         version="2.15.0",
         build="cu132",
         driver=("install", "595", "open"),
+        packages=("linux-modules-nvidia-595-open-5.15.0-46-generic", "nvidia-driver-595-open"),
         pins=("numpy<2.4",),
     ),
     Expected(
@@ -239,6 +358,7 @@ EXPECTED = (
         build="source",
         origin="source",
         driver=("install", "595", "open"),
+        packages=("linux-modules-nvidia-595-open-5.15.0-46-generic", "nvidia-driver-595-open"),
         pins=("numpy<2.4",),
     ),
 )
@@ -269,6 +389,36 @@ def test_what_a_real_machine_gets(shared: Path, expected: Expected) -> None:
     assert pins == expected.pins
     assert expected.cudnn in (None, stack.cudnn)
     assert tuple(step.id for step in made.steps if not step.available) == expected.later
+    driver = made.nvidia.driver if made.nvidia else None
+    assert (tuple(each.name for each in driver.packages) if driver else ()) == expected.packages
+
+
+def test_every_machine_with_a_gpu_is_here(shared: Path) -> None:
+    folders = [folder for folder in (shared / "hosts").iterdir() if folder.is_dir()]
+    assert {folder.name for folder in folders if facts_of(folder).gpus} <= {each.host for each in EXPECTED}
+
+
+@pytest.mark.parametrize(
+    ("host", "branches"),
+    [
+        ("intel-nehalem-i7-950-gtx460", "GeForce GTX 460 (compute capability 2.1): 367 to 390"),
+        ("intel-ivybridge-t430-nvs5400m", "NVIDIA NVS 5400M (compute capability 2.1): 367 to 390"),
+    ],
+)
+def test_the_newest_branch_that_drove_a_gpu_is_named(shared: Path, host: str, branches: str) -> None:
+    request = parse_request(frameworks=("pytorch",), device="cuda", catalog=catalog())
+    with pytest.raises(NoStackFits) as caught:
+        plan_for(facts_of(shared / "hosts" / host), request, catalog())
+    assert any(branches in each.hint for each in caught.value.details) or branches in caught.value.hint
+
+
+def test_no_machine_without_a_gpu_pays_for_nvidias_tables(shared: Path) -> None:
+    def unread(role: str, distribution: str) -> None:
+        raise AssertionError(f"the table of {role} for {distribution} was read")
+
+    facts = facts_of(shared / "hosts" / "intel-gracemont-n100-nogpu")
+    bare = replace(catalog(), packages=unread)
+    assert plan_for(facts, parse_request(frameworks=("pytorch",), catalog=bare), bare).nvidia is None
 
 
 def test_the_driver_that_would_allow_more_is_named(shared: Path) -> None:
