@@ -7,6 +7,7 @@ from dataclasses import replace
 from worlds.hosts import AVX, card, host
 
 from provision.model.facts import Finding, Mig, Toolkit
+from provision.model.nvidia import DriverRecord, GpuHealth, HostNvidia, KernelModule
 from provision.render.facts import WIDTH, facts_text
 
 
@@ -53,3 +54,16 @@ def test_it_fits_the_terminal() -> None:
     facts = host("GeForce GTX 960")
     long = replace(facts, cpu=replace(facts.cpu, model_name="A very long name " * 12))
     assert max(map(len, facts_text(long).splitlines())) <= WIDTH
+
+
+def test_what_waits_and_what_is_held_is_said_briefly() -> None:
+    facts = host("GeForce GTX 960", state="not_loaded")
+    module = KernelModule(version="580.95.05", flavour="open", signer=None, kernel="6.1.0")
+    record = DriverRecord(
+        state="installed", branch="580", version="580.95.05", module="open", packages=(), rebooted=False
+    )
+    card = GpuHealth(pci_address="0000:02:00.0", kernel_driver="vfio-pci")
+    found = HostNvidia(module=module, holds=("a", "b", "c", "d"), gpus=(card,), record=record)
+    line = "            580.95.05 on disk, open; held: a, b and 2 more; a reboot is due; 0000:02:00.0 kept for"
+    assert line in facts_text(replace(facts, nvidia=found)).splitlines()
+    assert facts_text(replace(facts, nvidia=HostNvidia())) == facts_text(facts)
