@@ -19,7 +19,7 @@ from provision.detect import host_facts
 from provision.model.facts import Facts
 from provision.model.readings import Readings
 from provision.run import nvml as asking
-from provision.run import probe
+from provision.run import nvml_answers, probe
 from provision.run.nvml import is_silent, is_whole, nvml_reading
 
 Play = Callable[[str | Path], NvmlPlayer]
@@ -85,10 +85,10 @@ def test_all_gpus_lost(ask: Ask) -> None:
 def test_a_lost_gpu_is_given_the_address_that_is_left() -> None:
     """/proc/driver/nvidia/gpus names all that the module holds."""
     gpus: list[dict[str, Any]] = [{"bus_id": "00000000:41:00.0"}, {"index": 1, "error": "GPU is lost"}]
-    asking._place(gpus, ["0000:41:00.0", "0000:61:00.0"])
+    nvml_answers._place(gpus, ["0000:41:00.0", "0000:61:00.0"])
     assert gpus[1]["bus_id"] == "0000:61:00.0"
     unsure: list[dict[str, Any]] = [{"bus_id": "00000000:41:00.0"}, {"index": 1, "error": "GPU is lost"}]
-    asking._place(unsure, ["0000:41:00.0", "0000:61:00.0", "0000:62:00.0"])
+    nvml_answers._place(unsure, ["0000:41:00.0", "0000:61:00.0", "0000:62:00.0"])
     assert "bus_id" not in unsure[1]
 
 
@@ -250,7 +250,7 @@ def test_the_loaders_cache_names_the_library(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_the_names_used_of_pynvml_are_there() -> None:
     """The real module, without a driver."""
-    names = set(re.findall(r"\bnvml\.((?:nvml|NVML)\w+)", Path(asking.__file__).read_text()))
+    names = set(re.findall(r"\bnvml\.((?:nvml|NVML)\w+)", Path(nvml_answers.__file__).read_text()))
     assert len(names) > 30
     for name in names:
         assert hasattr(pynvml, name), name
