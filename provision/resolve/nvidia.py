@@ -26,7 +26,7 @@ from provision.resolve.packages import (
     table_for,
 )
 from provision.resolve.solve import Solution
-from provision.resolve.targets import capability, targets
+from provision.resolve.targets import ONLY_THEMSELVES, capability, targets
 
 ROLES = ("cuda_toolkit", "cudnn")
 
@@ -125,7 +125,7 @@ class _Parts:
         return sum(each.gpu is not None for each in targets(self._facts, self._request))
 
     def package(self, role: str, version: str | None, *, cuda: str | None = None) -> PackageSetup | None:
-        table = self._table(role) if version is not None else None
+        table = self._table(role) if version is not None and not self._on_jetson() else None
         if table is None or version is None:
             return None
         major = version.split(".")[0]
@@ -143,6 +143,10 @@ class _Parts:
             "{cuda_major}": (cuda or "").split(".")[0],
         }
         return PackageSetup(version=version, packages=packages_of(found[0], self._facts, words))
+
+    def _on_jetson(self) -> bool:
+        """Their CUDA is JetPack's: NVIDIA's repositories for Arm servers have none that runs there."""
+        return any(str(each.capability) in ONLY_THEMSELVES for each in targets(self._facts, self._request))
 
     def _wanted(self, role: str, version: str) -> str:
         """cuDNN's last release with kernels for GPUs before Turing (cudnn.toml); any of the major otherwise."""

@@ -433,3 +433,13 @@ def test_the_steps_of_a_resumed_run_begin_with_the_confirmation() -> None:
     assert made.steps[0].title == "Confirm NVIDIA driver 580.178.04 after the reboot"
     assert made.nvidia is not None
     assert made.nvidia.persistenced
+
+
+def test_a_jetson_has_its_toolkit_from_its_own_system() -> None:
+    """NVIDIA's repository for Arm servers has a toolkit that does not run there."""
+    board = host("Orin", os="ubuntu", release="22.04", arch="aarch64", flags=(), driver="540.4.0")
+    made = plan(Machine(id="orin", facts=board, asked={"origin": "source"}))
+    step = next(step for step in made.steps if step.id == "cuda_toolkit")
+    assert not step.available
+    assert "by hand" in step.changes[0]
+    assert made.nvidia is None

@@ -15,6 +15,7 @@ from provision.errors import ProvisionError
 from provision.model.catalog import Catalog
 from provision.model.data import from_data, to_data
 from provision.model.facts import Facts, Gpu, Mig, Os
+from provision.model.nvidia import DriverRecord, HostNvidia, Package, PackageCandidate
 from provision.model.plan import Plan
 from provision.model.request import Request, Wanted
 from provision.model.versions import Dotted
@@ -23,6 +24,7 @@ from provision.resolve.candidates import Candidate, candidates
 from provision.resolve.copts import allowed, copts, expected, fleet_flags, implied, target
 from provision.resolve.driver import drives
 from provision.resolve.overrides import completed
+from provision.resolve.packages import table_for, world_of
 from provision.resolve.rules import failing
 from provision.resolve.solve import solve, wanted_of
 from provision.resolve.targets import box
@@ -126,6 +128,130 @@ def fitting(facts: Facts, request: Request, driver: str) -> set[str]:
 
 def every(facts: Facts, request: Request) -> list[Candidate]:
     return [each for name in wanted_of(request) for each in candidates(name, facts, request, CATALOG)]
+
+
+names = st.sampled_from(
+    [
+        "nvidia-driver", "nvidia-driver-cuda", "nvidia-kernel-dkms", "nvidia-driver-580", "nvidia-driver-580-open",
+        "nvidia-dkms-580", "nvidia-open", "cuda-drivers-580", "libcuda1", "nvidia-smi", "akmod-nvidia",
+        "linux-modules-nvidia-580-6.8.0-60-generic", "linux-modules-nvidia-595-open-6.8.0-60-generic",
+        "nvidia-driver-595-open", "nvidia-tesla-470-driver", "kmod-nvidia-open-dkms",
+    ]
+)  # fmt: skip
+releases = st.sampled_from(
+    ["535.261.03-1", "580.95.05-0ubuntu0.24.04.1", "595.84-1", "6.8.0-60.63", "3:580.95.05-1.el9"]
+)
+places = st.sampled_from(["archive noble/restricted", "https://x/compute/cuda/repos/debian12/x86_64", "cuda-rhel9", ""])
+records = st.builds(
+    DriverRecord,
+    state=st.sampled_from(["changing", "installed", "confirmed"]),
+    branch=st.just("580"),
+    version=st.just("580.178.04"),
+    module=st.sampled_from(["open", "proprietary"]),
+    packages=st.just((Package(name="nvidia-driver-cuda", version="580.178.04-1"),)),
+    rebooted=st.none() | st.booleans(),
+)
+everything = st.builds(
+    HostNvidia,
+    packages=st.lists(st.builds(Package, name=names, version=releases), max_size=4).map(tuple),
+    candidates=st.none()
+    | st.lists(st.builds(PackageCandidate, name=names, version=releases, repository=places), max_size=6).map(tuple),
+    components=st.none() | st.sampled_from([("main",), ("main", "restricted"), ("contrib", "main", "non-free")]),
+    record=st.none() | records,
+)
+systems = st.sampled_from(
+    [
+        ("debian", "11", "5.10.0-30-amd64"), ("debian", "12", "6.1.0-18-amd64"),
+        ("debian", "13", "6.12.48+deb13-amd64"), ("arch", "", "6.18.1-arch1"),
+        ("ubuntu", "22.04", "6.8.0-60-generic"), ("ubuntu", "24.04", "6.8.0-60-generic"),
+        ("ubuntu", "26.04", "7.0.0-14-generic"), ("rocky", "9.6", "5.14.0-570.el9.x86_64"),
+        ("rhel", "10.0", "6.12.0-55.el10.x86_64"), ("fedora", "43", "6.17.4-300.fc43.x86_64"),
+    ]
+)  # fmt: skip
+asked_drivers = st.sampled_from(["keep", "newest", "lts", "535", "580", "470"])
+modules = st.sampled_from(["auto", "open", "proprietary"])
+
+
+def installing(
+    names: list[str], system: tuple[str, str, str], driver: str, module: Any, nvidia: HostNvidia, more: dict[str, Any]
+) -> tuple[Facts, Plan] | None:
+    """A plan for CUDA with the true catalog; None where there is none."""
+    os, release, kernel = system
+    facts = host(*names, os=os, release=release, kernel=kernel, nvidia=nvidia, **more)
+    request = Request(frameworks=(wanted("pytorch"),), device="cuda", driver=driver, driver_module=module)
+    try:
+        return facts, plan_for(facts, request, catalog())
+    except ProvisionError as error:
+        assert error.what
+        assert error.exit_code in (2, 3)
+        return None
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    names=cards.filter(bool),
+    system=systems,
+    driver=asked_drivers,
+    module=modules,
+    nvidia=everything,
+    state=st.sampled_from(["working", "absent", "nouveau", "mismatch"]),
+    secure_boot=st.sampled_from([None, True, False]),
+)
+def test_what_is_installed_is_of_one_world_and_one_branch(
+    names: list[str], system: tuple[str, str, str], driver: str, module: Any, nvidia: HostNvidia, state: str,
+    secure_boot: bool | None,
+) -> None:  # fmt: skip
+    version = "535.113.01" if state == "working" else None
+    more = {"driver": version, "state": state, "secure_boot": secure_boot}
+    found = installing(names, system, driver, module, nvidia, more)
+    setup = found[1].nvidia if found else None
+    if found is None or setup is None or setup.driver is None or setup.driver.action == "confirm":
+        return
+    facts, made = found
+    chosen = setup.driver
+    origins = {each.repository for each in chosen.packages}
+    assert len(origins) == 1
+    configured = {each.id for each in setup.repositories}
+    assert origins <= configured | {"distribution"}
+    assert configured <= origins  # nothing is configured that nothing comes from
+    table = table_for("nvidia_driver", facts, catalog())
+    assert table is not None
+    here = world_of(table, facts)
+    assert here in (None, "distribution" if origins == {"distribution"} else "NVIDIA")
+    assert all(each.version in ("", f"{chosen.branch}.") for each in chosen.packages)
+    assert not any("{" in text for text in (*(each.name for each in chosen.packages), *chosen.headers, chosen.lock))
+    assert bool(chosen.headers) == (chosen.build == "dkms")
+    assert setup.persistenced
+    row = next(each for each in catalog().branches if each.branch == chosen.branch)
+    assert all(drives(f"{row.branch}.1", target, catalog()) for target in box(facts))
+    assert (chosen.branch, chosen.module) == (made.stack[0].driver.branch, made.stack[0].driver.module)  # type: ignore[union-attr]
+    old, new = ({CARDS[name][1] for name in names} & group for group in (BEFORE_TURING, {"Blackwell"}))
+    assert not (old and chosen.module == "open")
+    assert not (new and chosen.module == "proprietary")
+
+
+BEFORE_TURING = {"Fermi", "Kepler", "Maxwell", "Pascal", "Volta"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    names=cards.filter(bool), system=systems, nvidia=everything, driver=st.sampled_from(["535.113.01", "580.178.04"])
+)
+def test_a_driver_that_works_and_was_confirmed_is_left_alone(
+    names: list[str], system: tuple[str, str, str], nvidia: HostNvidia, driver: str
+) -> None:
+    found = installing(names, system, "keep", "auto", nvidia, {"driver": driver})
+    if found is None or found[1].stack[0].driver is None or found[1].stack[0].driver.action != "none":
+        return
+    state = nvidia.record.state if nvidia.record else None
+    ids = [step.id for step in found[1].steps]
+    assert ("nvidia_driver" in ids) == (state == "installed")
+    assert ("persistenced" in ids) == (state == "installed")
+    assert all(step.available for step in found[1].steps if step.id in ("nvidia_driver", "persistenced"))
+    setup = found[1].nvidia
+    assert (setup is not None and setup.driver is not None) == (state == "installed")
+    if setup is not None and setup.driver is not None:
+        assert setup.driver.action == "confirm"
 
 
 words = st.none() | st.text(max_size=12) | st.sampled_from(["3.11", "x86_64", "sm_90", "9.0", "2.36", "580.95.05"])
