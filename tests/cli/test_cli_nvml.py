@@ -1,4 +1,4 @@
-"""The whole local path, with NVML played: what `provision detect` and `provision plan` say of hosts with GPUs."""
+"""The whole local path, with NVML played: what `provision detect`, `plan` and `doctor` say of hosts with GPUs."""
 
 from __future__ import annotations
 
@@ -131,3 +131,41 @@ def test_mig_without_devices_is_refused(provision: Provision) -> None:
 def test_a_driver_too_old_is_refused_with_both_versions(provision: Provision) -> None:
     said = refusal(provision("made-nvml-gtx960-390", *ASKED))
     assert "needs NVIDIA driver 450.80.02 or newer: it is built for CUDA 11.8; this host runs driver 390.116" in said
+
+
+def found(done: Completed) -> set[tuple[str, str]]:
+    """(id, severity) of what doctor finds."""
+    assert done.status in (0, 6), done.stderr
+    return {(each["id"], each["severity"]) for each in json.loads(done.stdout)["findings"]}
+
+
+@pytest.mark.parametrize("host", CARDS)
+def test_doctor_finds_nothing_wrong_where_all_is_well(host: str, provision: Provision) -> None:
+    assert {severity for _, severity in found(provision(host, "doctor", "--json"))} <= {"info"}
+
+
+ILL = (
+    ("throttle 0x1", "throttle 0x40", ("thermal-throttle", "warning")),
+    ("pcie 16 16", "pcie 4 16", ("pcie-width", "warning")),
+    ("69850 700000 700000", "69850 350000 700000", ("power-cap", "info")),
+)
+
+
+@pytest.mark.parametrize(("well", "ill", "finding"), ILL, ids=[each[2][0] for each in ILL])
+def test_doctor_finds_what_ails_a_gpu(well: str, ill: str, finding: tuple[str, str], provision: Provision) -> None:
+    text = host_text("made-nvml-h100-590")
+    assert well in text
+    assert finding in found(provision(text.replace(well, ill), "doctor", "--json"))
+
+
+@pytest.mark.parametrize(("answer", "finding"), [(18, "mismatch"), ("crash", "driver-silent")])
+def test_doctor_finds_what_ails_the_driver(answer: int | str, finding: str, provision: Provision) -> None:
+    done = provision(with_answer(host_text(TWO), "nvmlInit", answer), "doctor", "--json")
+    assert done.status == 6
+    assert (finding, "error") in found(done)
+
+
+def test_doctor_finds_a_lost_gpu(provision: Provision) -> None:
+    done = provision("made-nvml-2xrtx4090-lost-535", "doctor", "--json")
+    assert done.status == 6
+    assert ("gpu-lost", "error") in found(done)

@@ -206,6 +206,13 @@ def test_nvidia_smi_is_asked_where_it_can_help(
     assert (tmp_path / "asked").exists() == asked
 
 
+def test_a_library_older_than_pynvml_knows(ask: Ask) -> None:
+    """nvidia-smi is asked then: it came with the library."""
+    document = ask("without nvmlInitWithFlags nvmlErrorString\n" + host_text("made-nvml-4xk80-470"))
+    assert document == {"error": 13, "message": "Function Not Found"}
+    assert not is_whole(json.dumps(document))
+
+
 def test_what_the_library_does_at_its_end_is_not_waited_for(ask: Ask) -> None:
     began = time.monotonic()
     assert ask(with_answer(host_text(MATES), "nvmlShutdown", "hang"))["driver_version"] == "535.113.01"
