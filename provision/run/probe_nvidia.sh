@@ -97,8 +97,17 @@ apt_names() {
 |linux-modules-nvidia-$branch-($kernel|$flavour)|linux-headers-($kernel|$flavour)|dkms|gcc|make"
 }
 
-# apt writes its cache of the lists when it may: here it keeps it in memory
-apt_asks() { limited 20 apt-cache -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= "$@"; }
+# Where apt would write its cache of the lists anew, which root's may, it is told to keep it in memory: half a second
+apt_asks() {
+  cache=$root/var/cache/apt/pkgcache.bin
+  # shellcheck disable=SC3013  # -nt is in POSIX since 2024, and in both shells
+  if [ "$(id -u)" != 0 ] || { [ "$cache" -nt "$root"/var/lib/dpkg/status ] && [ "$cache" -nt "$root"/var/lib/apt/lists ] &&
+    [ "$cache" -nt "$root"/etc/apt/sources.list.d ]; }; then
+    limited 20 apt-cache "$@"
+  else
+    limited 20 apt-cache -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= "$@"
+  fi
+}
 
 apt_candidates() {
   has apt-cache || return 0

@@ -178,8 +178,9 @@ def test_apt_is_asked_about_every_package_of_the_roles(ask: Probe) -> None:
         {**FILES, **LISTS},
         {
             "dpkg-query": ":",
-            "apt-cache": f"for word; do last=$word; [ $word = pkgnames ] && printf '{names}\\n'; done\n"
-            'case " $* " in *" policy "*) shift 5; for word; do printf "%s:\\n  Candidate: 1\\n" "$word"; done ;; esac',
+            "apt-cache": "while :; do case $1 in pkgnames) "
+            f"printf '{names}\\n'; exit ;; policy) shift; break ;; esac; shift; done\n"
+            'for word; do printf "%s:\\n  Candidate: 1\\n" "$word"; done',
         },
     )
     found = nvidia(readings).candidates
@@ -205,6 +206,25 @@ def apt_packages() -> Iterator[str]:
                         name = name.replace(brace, value)
                     if "{" not in name:
                         yield name
+
+
+@pytest.mark.parametrize(
+    ("user", "cache", "in_memory"),
+    [("0", "old", True), ("0", "none", True), ("0", "fresh", False), ("1000", "old", False)],
+)
+def test_apt_never_writes_its_cache(user: str, cache: str, in_memory: bool, ask: Probe, tmp_path: Path) -> None:
+    files = {**FILES, **LISTS, "var/lib/dpkg/status": "", "etc/apt/sources.list.d/x": ""}
+    if cache != "none":
+        files["var/cache/apt/pkgcache.bin"] = ""
+    ask(files)
+    for number, name in enumerate(("var/lib/dpkg/status", "var/lib/apt/lists", "etc/apt/sources.list.d")):
+        os.utime(tmp_path / "a root" / name, (1000 + number, 1000 + number))
+    if cache != "none":
+        moment = 2000 if cache == "fresh" else 1001
+        os.utime(tmp_path / "a root/var/cache/apt/pkgcache.bin", (moment, moment))
+    programs = {"id": f"echo {user}", "dpkg-query": ":", "apt-cache": 'echo make; echo "$*" >&2'}
+    asked = ask({}, programs).files["apt_policy"]
+    assert ("Dir::Cache::pkgcache=" in asked) is in_memory
 
 
 def test_lists_that_were_never_fetched_say_nothing(ask: Probe) -> None:
