@@ -131,7 +131,9 @@ def obstacles(box: Box, module: KernelModule, build: str, blocked: bool) -> Rebo
     loaded = loaded_version(box)
     if loaded == module.version and loaded_flavour(box) in ("", module.flavour):
         return Reboot()
-    if loaded:
+    if loaded == module.version:
+        why.append(f"the {loaded_flavour(box)} module of {loaded} is loaded and in use; {module.flavour} is installed")
+    elif loaded:
         why.append(f"nvidia {loaded} is loaded and in use; {module.version} is installed, and its libraries need it")
     elif box.nouveau_loaded():
         kept = "is kept out from the next boot on" if blocked else "is not kept out"

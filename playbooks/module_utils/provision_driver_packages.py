@@ -107,6 +107,7 @@ def _row_fits(row: Mapping[str, Any], params: Mapping[str, Any], kernel: str, ar
         and arch in row["archs"]
         and row["module"] == params["module"]
         and (not row.get("branches") or params["branch"] in row["branches"])
+        and int(params["branch"] or 0) >= int(row.get("first_branch") or 0)
         and (not row.get("flavours") or kernel.rpartition("-")[2] in row["flavours"])
         and params["build"] in ("", row["build"])
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Mapping  # that of collections.abc takes no arguments before 3.9
 
 from ansible.module_utils.provision_driver_box import Box
 from ansible.module_utils.provision_failure import Failure

@@ -63,6 +63,15 @@ def go_back(box: Box, manager: Any, record: Record, initramfs: Sequence[str]) ->
         rebuild(box, initramfs)
     if previous and not on_disk(box):
         build_again(box)
+    held = held_before(record)
+    if held:
+        manager.hold(held)
+
+
+def held_before(record: Record) -> list[str]:
+    """What an earlier run, or the host's owner, had put on hold."""
+    before = record.get("before") or {}
+    return sorted({*map(str, before.get("held") or []), *map(str, record.get("released") or [])})
 
 
 def _branch_back(manager: Any, record: Record) -> None:
@@ -89,9 +98,6 @@ def undone(box: Box, manager: Any, record: Record, failure: Failure, initramfs: 
             failure.kind, failure.what, f"{failure.why}\ngoing back failed as well: {words}",
             f"{failure.hint}\nto go back, type as root at a text console:\n{typed}".lstrip("\n"),
         )  # fmt: skip
-    held = sorted({*map(str, before.get("held") or []), *map(str, record.get("released") or [])})
-    if held:
-        manager.hold(held)
     put_back(box, before)
     modules = on_disk(box, str(before.get("branch", "")))
     version = modules[0].version if modules else ""
@@ -99,7 +105,7 @@ def undone(box: Box, manager: Any, record: Record, failure: Failure, initramfs: 
     told = told if previous else "nothing of it was left behind"
     return DriverFailure(
         failure.kind, failure.what, f"{failure.why}\n{told}", failure.hint, state="kept", version=version,
-        module=modules[0].flavour if modules else "", branch=version.partition(".")[0], held=held,
+        module=modules[0].flavour if modules else "", branch=version.partition(".")[0], held=held_before(record),
         reboot={"needed": False, "why": []}, console=[], undo=[],
     )  # fmt: skip
 
