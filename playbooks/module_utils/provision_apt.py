@@ -19,6 +19,7 @@ from ansible.module_utils.provision_apt_words import (
     installed_mib,
     pins,
     policy_rows,
+    preferences,
     simulated,
 )
 from ansible.module_utils.provision_failure import Failure, os_failure
@@ -43,13 +44,12 @@ KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-
 """Configuration files that somebody has changed stay as they are."""
 PINS = "etc/apt/preferences.d/provision-{name}.pref"
 DRIVER = "*nvidia* libcuda* libnvcuvid* libnvoptix* libxnvctrl* cuda-drivers*"
-PRIORITY = 990
-"""Above what is newer (500), below what would downgrade by itself (1000)."""
 SCRATCH = """\
 Dir::State::lists "{folder}/lists/";
 Dir::Cache "{folder}/cache/";
 Dir::Etc::sourcelist "{folder}/sources.list";
 Dir::Etc::sourceparts "{folder}/sources.list.d/";
+Dir::Etc::preferencesparts "{folder}/preferences.d/";
 Acquire::Languages "none";
 APT::Update::Error-Mode "any";
 #clear APT::Update::Pre-Invoke;
@@ -106,8 +106,10 @@ class Apt:
             yield folder
 
     def _fill(self, folder: Path, repositories: Sequence[Mapping[str, Any]], components: Sequence[str]) -> None:
-        for part in ("lists/partial", "cache/archives/partial", "sources.list.d"):
+        for part in ("lists/partial", "cache/archives/partial", "sources.list.d", "preferences.d"):
             (folder / part).mkdir(parents=True)
+        for path in self._pin_files("*"):
+            shutil.copy2(path, folder / "preferences.d" / path.name)
         texts = {path.name: path.read_text(errors="replace") for path in files_of(self._root)}
         for name, text in texts.items():
             for one in repositories:
@@ -153,18 +155,20 @@ class Apt:
     def held(self) -> list[str]:
         """Names, and the patterns of versions that ``lock`` keeps."""
         holds = self._manager.ask(["apt-mark", "showhold"], "ask which packages are held").stdout.split()
-        folder = (self._root / PINS).parent
-        files = sorted(folder.glob("provision-*.pref")) if folder.is_dir() else []
-        return [*holds, *(pattern for path in files for pattern in pins(path))]
+        return [*holds, *(pattern for path in self._pin_files("provision-*.pref") for pattern in pins(path))]
 
     def rehearse(
         self,
         packages: Sequence[tuple[str, str]],
         repositories: Sequence[Mapping[str, Any]] = (),
         components: Sequence[str] = (),
+        lock: str = "",
+        names: str = DRIVER,
     ) -> Rehearsal:
-        """What ``install`` would do, from the given repositories too. Raises Failure as it would."""
+        """What ``install`` would do, from the given repositories and with a lock. Raises Failure as it would."""
         with self._scratch(repositories, components) as folder:
+            if lock:
+                (folder / "preferences.d" / self._pin_file(names).name).write_text(preferences(lock, names))
             options = ["-c", str(folder / "apt.conf"), "-q"]
             update = self._manager.ask(["apt-get", *options, "update"])
             # --simulate: --assume-no installs all the same where nothing has to be asked
@@ -279,11 +283,7 @@ class Apt:
 
     def lock(self, pattern: str, names: str = DRIVER) -> None:
         """Packages like ``names`` stay at versions like ``pattern`` ("580.*"), what they depend on included."""
-        path = self._pin_file(names)
-        text = (
-            "# Written by provision: keeps these packages in their branch. Take this file away to lift that.\n"
-            f"Package: {names}\nPin: version {pattern}\nPin-Priority: {PRIORITY}\n"
-        )
+        path, text = self._pin_file(names), preferences(pattern, names)
         try:
             if not path.is_file() or path.read_text() != text:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -295,6 +295,10 @@ class Apt:
         path = self._pin_file(names)
         if pattern in pins(path):
             path.unlink()
+
+    def _pin_files(self, form: str) -> list[Path]:
+        folder = (self._root / PINS).parent
+        return sorted(path for path in folder.glob(form) if path.is_file()) if folder.is_dir() else []
 
     def _pin_file(self, names: str) -> Path:
         name = "nvidia" if names == DRIVER else re.sub(r"[^a-z0-9]+", "-", names).strip("-")

@@ -9,8 +9,17 @@ from pathlib import Path
 
 from ansible.module_utils.provision_apt_sources import plain_address
 
+PRIORITY = 990
+"""Above what is newer (500), below what would downgrade by itself (1000)."""
 DISTRIBUTIONS = ("Debian", "Debian Backports", "Ubuntu")
 """Origins, as their Release files have them."""
+
+
+def preferences(pattern: str, names: str) -> str:
+    return (
+        "# Written by provision: keeps these packages in their branch. Take this file away to lift that.\n"
+        f"Package: {names}\nPin: version {pattern}\nPin-Priority: {PRIORITY}\n"
+    )
 
 
 def pins(path: Path) -> list[str]:

@@ -157,6 +157,8 @@ class Dnf:
         packages: Sequence[tuple[str, str]],
         repositories: Sequence[Mapping[str, Any]] = (),
         components: Sequence[str] = (),  # noqa: ARG002  # apt's
+        lock: str = "",  # noqa: ARG002  # dnf finds what goes together by itself
+        names: str = "",  # noqa: ARG002
     ) -> Rehearsal:
         """What ``install`` would do, from the given repositories too. Raises Failure as it would."""
         with tempfile.TemporaryDirectory(prefix="provision-dnf-") as name:

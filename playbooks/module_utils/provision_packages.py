@@ -29,7 +29,7 @@ def manager(
     installed(patterns) -> {name: version}, half-installed ones too; origin(name) -> as "repository", "" for unknown
     fetch(packages, folder) -> {name: path} of the installed versions' files; what cannot be had is left out
     install([(name, version or "")], files=(), downgrade=False); remove(names): what is not there is no error
-    rehearse([(name, version)], repositories=(), components=()) -> new, removed, disk_mib; nothing changes
+    rehearse([(name, version)], repositories, components, lock, names) -> new, removed, disk_mib; nothing changes
     hold(names), unhold(names), held() -> names (and lock patterns); lock(pattern, names=…), unlock(…): keep a branch
     repair(): after a run that was killed; stream(name): dnf's module stream
     """

@@ -33,7 +33,8 @@ def available(manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     if not all(fits(installed.get(one["name"], ""), one.get("version") or "") for one in choice.packages):
         candidates = manager.candidates(names, choice.repositories)
         wanted = exact(choice.packages, candidates, installed, [one["url"] for one in choice.repositories])
-        rehearsal = manager.rehearse(wanted, choice.repositories)
+        lock = {"lock": pin_of(choice), "names": params["pin_names"]} if params["pin_names"] else {}
+        rehearsal = manager.rehearse(wanted, choice.repositories, **lock)
         _refuse(rehearsal.new, params["refuse"], "would be installed with it")
         _room(rehearsal.disk_mib)
     return {
