@@ -27,6 +27,8 @@ case "$base" in /*) ;; *) base=$HOME/.local/share ;; esac
 file=$base/provision/run/$1.progress
 last=
 while :; do
+    # of modules that run as root: they write nothing into a user's home
+    [ ! -e "/run/provision/$1.progress" ] || file=/run/provision/$1.progress
     line=$(tail -n 1 "$file" 2>/dev/null)
     [ "$line" = "$last" ] || printf '%s\n' "$line"
     last=$line
