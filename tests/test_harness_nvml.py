@@ -91,6 +91,7 @@ H100 = {
     "nvmlDeviceGetName(nvmlDeviceGetHandleByPciBusId('0000:00:09.0'))": "NVIDIA H100 80GB HBM3",
     "nvmlDeviceGetName(nvmlDeviceGetHandleByUUID('GPU-00000000-0000-0000-0000-000000000001'))": "NVIDIA H100 80GB HBM3",
     "nvmlDeviceGetHandleByUUID('GPU-11111111-0000-0000-0000-000000000001')": "error 6",
+    "nvmlDeviceGetHandleByUUID('000000000001')": "error 6",
     "nvmlDeviceGetHandleByIndex(1)": "error 2",
 }
 

@@ -9,12 +9,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 LIBRARY = "libnvidia-ml.so.1"
-BOUND = Path("/proc/driver/nvidia/gpus")
-"""A folder for each GPU that NVIDIA's module holds, by its address."""
 
 
 def main() -> None:
@@ -42,24 +39,11 @@ def answers(nvml: Any) -> dict[str, Any]:
         count = nvml.nvmlDeviceGetCount()
     except nvml.NVMLError as error:
         return {"error": int(error.value), "message": _words(nvml, error)}
-    gpus = [_gpu(nvml, index) for index in range(count)]
-    _place(gpus, sorted(path.name for path in BOUND.glob("*:*:*")))
     return {
         "driver_version": _host(nvml, nvml.nvmlSystemGetDriverVersion),
         "cuda_api_version": _host(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2, nvml.nvmlSystemGetCudaDriverVersion),
-        "gpus": gpus,
+        "gpus": [_gpu(nvml, index) for index in range(count)],
     }
-
-
-def _place(gpus: list[dict[str, Any]], bound: list[str]) -> None:
-    """Give GPUs that could not say where they are the addresses that are left, where that is certain: NVML's order is
-    that of the bus."""
-    known = {str(gpu.get("bus_id")).lower()[-12:] for gpu in gpus}
-    left = [address for address in bound if address.lower() not in known]
-    unplaced = [gpu for gpu in gpus if gpu.keys() & {"error", "denied"} and not gpu.get("bus_id")]
-    if len(left) == len(unplaced):
-        for gpu, address in zip(unplaced, left, strict=True):
-            gpu["bus_id"] = address
 
 
 def _host(nvml: Any, *questions: Callable[[], Any]) -> Any:

@@ -82,14 +82,18 @@ def test_all_gpus_lost(ask: Ask) -> None:
     assert driver.version == "535.113.01"
 
 
-def test_a_lost_gpu_is_given_the_address_that_is_left() -> None:
-    """/proc/driver/nvidia/gpus names all that the module holds."""
-    gpus: list[dict[str, Any]] = [{"bus_id": "00000000:41:00.0"}, {"index": 1, "error": "GPU is lost"}]
-    nvml_answers._place(gpus, ["0000:41:00.0", "0000:61:00.0"])
-    assert gpus[1]["bus_id"] == "0000:61:00.0"
-    unsure: list[dict[str, Any]] = [{"bus_id": "00000000:41:00.0"}, {"index": 1, "error": "GPU is lost"}]
-    nvml_answers._place(unsure, ["0000:41:00.0", "0000:61:00.0", "0000:62:00.0"])
-    assert "bus_id" not in unsure[1]
+def test_a_lost_gpu_is_the_one_that_only_the_bus_shows(ask: Ask) -> None:
+    """NVML says neither its name nor its address."""
+    bus = "".join(f"0000:{at}:00.0 10de:2684 030000 nvidia\n" for at in ("41", "61"))
+    document = ask("made-nvml-2xrtx4090-lost-535")
+    readings = Readings({"nvml.json": json.dumps(document), "sys_bus_pci_devices": bus})
+    found = host_facts(readings, chips(), host="here")
+    assert [(gpu.pci_address, gpu.source) for gpu in found.gpus] == [("0000:41:00.0", "nvml"), ("0000:61:00.0", "pci")]
+    assert found.nvidia is not None
+    assert [gpu.error for gpu in found.nvidia.gpus] == [None, "GPU is lost"]
+    lost = [(each.id, each.what) for each in found.findings if each.severity == "error"]
+    assert lost == [("gpu_lost", "the GPU at 0000:61:00.0 does not answer")]
+    assert not any(each.id == "gpu_not_driven" for each in found.findings)  # it is, and the driver says what ails it
 
 
 @pytest.mark.parametrize("value", ERRORS)

@@ -46,8 +46,12 @@ static void add(device_t *to, const char *text) {
   if (sscanf(text, " %63s %191[^\n]", line->key, line->value) < 2) refuse("a line without a value", text);
 }
 
+#ifndef NVML_HOST_FILE
+#define NVML_HOST_FILE NULL /* a made-up machine has one at a fixed place */
+#endif
+
 static void read_host(void) {
-  const char *path = getenv("NVML_HOST");
+  const char *path = getenv("NVML_HOST") ? getenv("NVML_HOST") : NVML_HOST_FILE;
   FILE *file = path ? fopen(path, "r") : NULL;
   char text[512], key[64];
   device_t *at = &host, *gpu = NULL;
@@ -214,7 +218,7 @@ static int by_value(const char *function, const char *key, const char *wanted, d
     device_t *device = at < gpu_count ? &gpus[at] : &migs[at - gpu_count];
     const char *found = value_of(device, key);
     size_t skip = 0; /* "0000:01:00.0" is asked for as well as "00000000:01:00.0" */
-    if (found && strlen(found) > strlen(wanted)) skip = strlen(found) - strlen(wanted);
+    if (found && !strcmp(key, "bus_id") && strlen(wanted) == 12 && strlen(found) == 16) skip = 4;
     if (found && !strcasecmp(found + skip, wanted)) return hand_out(device, function, to);
   }
   return NOT_FOUND;
