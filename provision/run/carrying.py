@@ -13,6 +13,7 @@ from provision.model.plan import Plan
 from provision.model.report import Progress, Report, StepOutcome
 from provision.run import checks, reports
 from provision.run.comparing import Contest, compare, worth_comparing
+from provision.run.hosts import machine_root
 from provision.run.play_events import HostResult
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ class Carrying:
 
         files = checks.mnist_files(self.options.mnist) if self.options.verify else ()
         needed, gpus = checks.needed_flags(target.plan), checks.cuda_gpus(target.facts)
-        commands = checks.check_commands(target.plan, needed, mnist=bool(files), gpus=gpus)
+        root = machine_root(target.host)
+        commands = checks.check_commands(target.plan, needed, mnist=bool(files), gpus=gpus, root=root)
         return {
             "provision_plan": to_data(target.plan),
             "provision_verify": self.options.verify or checking,

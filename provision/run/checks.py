@@ -74,15 +74,16 @@ def check_commands(
     mnist: bool,
     quick_ops: bool = False,
     gpus: Sequence[str] | None = None,
+    root: str = "",
 ) -> tuple[Check, ...]:
     """The checks of a plan's environment, cheap ones first.
 
     ``cpu_flags``: by framework, what its wheel was compiled for. ``mnist``: whether the real files are brought along.
     ``quick_ops``: the framework's own quick tests too, of what may have been slimmed too much. ``gpus``: as
-    ``cuda_gpus`` gives them.
+    ``cuda_gpus`` gives them. ``root``: a folder that stands for / where the driver is looked at, on test hosts.
     """
     asked = [Asked(framework=stack.framework, version=stack.version, device=stack.device) for stack in plan.stack]
-    return commands_for(asked, cpu_flags, builds=plan.builds, mnist=mnist, quick_ops=quick_ops, gpus=gpus)
+    return commands_for(asked, cpu_flags, builds=plan.builds, mnist=mnist, quick_ops=quick_ops, gpus=gpus, root=root)
 
 
 def commands_for(
@@ -94,6 +95,7 @@ def commands_for(
     quick_ops: bool = False,
     train: bool = True,
     gpus: Sequence[str] | None = None,
+    root: str = "",
 ) -> tuple[Check, ...]:
     """The checks of frameworks that nobody planned: those that were found in an image. ``train``: MNIST too.
 
@@ -109,7 +111,7 @@ def commands_for(
     )
     on_gpu = [each for each in asked if each.device == "cuda"]
     if on_gpu:
-        checks.append(Check(id="gpu_driver", argv=("gpu_driver.py",)))
+        checks.append(Check(id="gpu_driver", argv=("gpu_driver.py", *(("--root", root) if root else ()))))
     for each in asked:
         checks += _of_framework(each, gate, quick_ops)
     checks += _of_gpus([each for each in on_gpu if each.framework in GPU_FRAMEWORKS], gate, gpus)

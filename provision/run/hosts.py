@@ -119,3 +119,8 @@ def _is_ipv6(text: str) -> bool:
 
 def _refused(text: str, why: str) -> UsageError:
     return UsageError(what=f"{text!r} is not a host", why=why, hint=FORMS)
+
+
+def machine_root(host: Host) -> str:
+    """The folder that stands for / in its readings; empty but for test hosts, whose hardware is made of files."""
+    return str(host.variables.get("provision_machine_root") or "")

@@ -14,6 +14,7 @@ from provision.model.readings import Readings
 from provision.model.report import Failure, Progress
 from provision.run import probe
 from provision.run.command import CANCELLED, TIMED_OUT, Completed
+from provision.run.hosts import machine_root
 
 MAX_AT_ONCE = 32
 TIMEOUT_S = 120.0
@@ -82,11 +83,6 @@ def _over_ssh(host: Host, control_dir: str, cancel: threading.Event) -> Observat
     if is_complete(done.stdout, boundary):
         return Observation(host=host, readings=split(done.stdout, boundary))
     return Observation(host=host, failure=_without_readings(host, done, boundary))
-
-
-def machine_root(host: Host) -> str:
-    """The folder that stands for / in its readings; empty but for test hosts, whose hardware is made of files."""
-    return str(host.variables.get("provision_machine_root") or "")
 
 
 def _without_readings(host: Host, done: Completed, boundary: str) -> Failure:

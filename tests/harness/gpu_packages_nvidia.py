@@ -18,6 +18,9 @@ from harness.gpu_packages import Deb, architecture
 
 Module = Literal["open", "proprietary"]
 FILES = Path(__file__).parent / "gpu_machine"
+PLAYER = Path(__file__).parent / "nvml" / "nvml.c"
+NVML_HOST = "/machine/nvml_host"
+"""What NVML says on the machine: harness.gpu_machine.nvml writes it."""
 KERNEL = os.uname().release
 """Containers run this machine's."""
 
@@ -54,11 +57,14 @@ WantedBy=multi-user.target
 
 @cache
 def library(soname: str, version: str) -> bytes:
-    """A shared library of that soname, for ldconfig."""
+    """A shared library of that soname, for ldconfig. NVML's answers as the machine's module has it written down."""
+    plays = soname == "libnvidia-ml.so.1"
+    sources = [str(FILES / "nvml.c"), *([str(PLAYER)] if plays else [])]
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.so"
-        argv = ["gcc", "-shared", "-nostdlib", f"-Wl,-soname,{soname}", f'-DDRIVER_VERSION="{version}"']
-        subprocess.run([*argv, "-o", str(made), str(FILES / "nvml.c")], check=True, capture_output=True)
+        argv = ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", f'-DDRIVER_VERSION="{version}"']
+        argv += [f'-DNVML_HOST_FILE="{NVML_HOST}"'] if plays else ["-nostdlib"]
+        subprocess.run([*argv, "-o", str(made), *sources], check=True, capture_output=True)
         return made.read_bytes()
 
 

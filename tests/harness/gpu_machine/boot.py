@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.gpu_machine import nvml
 from harness.gpu_machine.bus import plug
 from harness.gpu_machine.files import KERNEL, Refused, hook, link, log, machine, remove, write
 from harness.gpu_machine.firmware import power_on
@@ -73,6 +74,7 @@ def boot(_: Sequence[str]) -> None:
     write("/proc/1/cgroup", "0::/init.scope\n")
     for empty in ("/proc/modules", "/dev/null", "/kernel.log"):
         write(empty)
+    nvml.unloaded()
     power_on()
     for card in machine()["cards"]:
         plug(card)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.gpu_machine import nvml
 from harness.gpu_machine.bus import bind, bound, unbind
 from harness.gpu_machine.files import KERNEL, Refused, at, hook, log, machine, read, remove, write
 from harness.gpu_machine.firmware import enrolled
@@ -126,6 +127,7 @@ def _insert_nvidia(info: Mapping[str, str], refuse: str) -> None:
         if card.get("fails"):
             log(f"NVRM: GPU {card['address']}: RmInitAdapter failed! (0x24:0x72:1436)")
     write("/dev/nvidiactl")
+    nvml.loaded(version, taken)
 
 
 def _log_refused(card: Mapping[str, Any], version: str, is_open: bool) -> None:
@@ -159,6 +161,7 @@ def take_out(name: str) -> None:
         for file in at("/dev").glob("nvidia*"):
             file.unlink()
         unbind("nvidia")
+        nvml.unloaded()
     remove(f"/sys/module/{name}")
     del modules[name]
     set_loaded(modules)
