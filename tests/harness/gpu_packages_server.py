@@ -96,8 +96,8 @@ class Mirror:
 
     @property
     def toolkit_url(self) -> str:
-        """What stands for https://nvidia.github.io/libnvidia-container/stable/deb."""
-        return f"{self.url}/libnvidia-container/stable/deb"
+        """What stands for https://nvidia.github.io/libnvidia-container/stable."""
+        return f"{self.url}/libnvidia-container/stable"
 
     @property
     def key_url(self) -> str:
@@ -109,11 +109,14 @@ class Mirror:
         return self._server.requests
 
     def variables(self) -> dict[str, str]:
-        """For an inventory: where NVIDIA's repositories are mirrored, and the mirror's key."""
+        """For an inventory: where NVIDIA's repositories are mirrored, and the mirror's keys."""
         return {
             "provision_nvidia_mirror": self.nvidia_url,
             "provision_nvidia_key_url": self.key_url,
             "provision_nvidia_fingerprint": self.key.fingerprint,
+            "provision_nvidia_toolkit_mirror": self.toolkit_url,
+            "provision_nvidia_toolkit_key_url": f"{self.url}/libnvidia-container/gpgkey",
+            "provision_nvidia_toolkit_fingerprint": self.key.fingerprint,
         }
 
     def add(self, debs: Sequence[Deb], to: str = "nvidia") -> None:
