@@ -96,8 +96,8 @@ class Mirror:
 
     @property
     def toolkit_url(self) -> str:
-        """What stands for https://nvidia.github.io/libnvidia-container/stable."""
-        return f"{self.url}/libnvidia-container/stable"
+        """What stands for https://nvidia.github.io/libnvidia-container/stable/deb."""
+        return f"{self.url}/libnvidia-container/stable/deb"
 
     @property
     def key_url(self) -> str:
@@ -114,7 +114,7 @@ class Mirror:
             "provision_nvidia_mirror": self.nvidia_url,
             "provision_nvidia_key_url": self.key_url,
             "provision_nvidia_fingerprint": self.key.fingerprint,
-            "provision_nvidia_toolkit_mirror": self.toolkit_url,
+            "provision_nvidia_toolkit_mirror": f"{self.url}/libnvidia-container/stable",
             "provision_nvidia_toolkit_key_url": f"{self.url}/libnvidia-container/gpgkey",
             "provision_nvidia_toolkit_fingerprint": self.key.fingerprint,
         }
