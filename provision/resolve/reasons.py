@@ -10,6 +10,7 @@ from provision.model.facts import Facts
 from provision.model.plan import Reason
 from provision.model.request import Request
 from provision.resolve.candidates import driver_needed, jit_capabilities, system_pythons
+from provision.resolve.driver_problems import GSP_FROM
 from provision.resolve.pins import pins
 from provision.resolve.releases import version
 from provision.resolve.solve import Judged, Solution, wanted_of
@@ -96,10 +97,7 @@ def _driver(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
         version = driver.version or "of an unknown version"
         yield Reason(rule="driver.kept", text=f"NVIDIA driver {version} works and is kept: this stack runs on it")
         return
-    module = {
-        "open": "the open kernel modules, the default from branch 560 on and the only ones for Blackwell",
-        "proprietary": "the proprietary kernel module: GPUs before Turing have no GSP, which the open ones need",
-    }.get(driver.module or "", "the module that the branch has")
+    module = _module(driver.module, facts, request)
     if driver.action == "upgrade":
         before = f"driver {facts.driver.version} works, but " + (
             f"--driver {request.driver} asks for another"
@@ -126,6 +124,16 @@ def _driver(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
             rule="driver.reboot",
             text="a driver is installed already and may only need a reboot: try that first, then plan again",
         )
+
+
+def _module(module: str | None, facts: Facts, request: Request) -> str:
+    if request.driver_module != "auto":
+        return f"the {module} kernel module, because --driver-module asks for it"
+    if module == "open":
+        return "the open kernel modules, the default from branch 560 on and the only ones for Blackwell"
+    if any(each.capability and each.capability < GSP_FROM for each in targets(facts, request)):
+        return "the proprietary kernel module: GPUs before Turing have no GSP, which the open ones need"
+    return "the proprietary kernel module, the default before branch 560"
 
 
 def _frameworks(solution: Solution, facts: Facts, request: Request, catalog: Catalog) -> Iterator[Reason]:

@@ -248,3 +248,20 @@ def test_no_branch_supported_any_more() -> None:
     with pytest.raises(NoStackFits) as caught:
         plan(host("GeForce GTX 960"), "pytorch", device="cuda", catalog=bare)
     assert any("no driver drives every GPU here" in each.what for each in caught.value.details)
+
+
+@pytest.mark.parametrize(
+    ("card", "asked", "said"),
+    [
+        ("GeForce GTX 1080 Ti", {}, "with the proprietary kernel module: GPUs before Turing have no GSP"),
+        ("GeForce RTX 3090", {}, "with the open kernel modules, the default from branch 560 on"),
+        ("GeForce RTX 3090", {"driver": "535"}, "with the proprietary kernel module, the default before branch 560"),
+        (
+            "GeForce RTX 3090",
+            {"driver_module": "proprietary"},
+            "with the proprietary kernel module, because --driver-module asks for it",
+        ),
+    ],
+)
+def test_why_this_module(card: str, asked: dict[str, Any], said: str) -> None:
+    assert said in text(plan(host(card), "pytorch", **asked), "driver.chosen")

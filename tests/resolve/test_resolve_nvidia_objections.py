@@ -147,3 +147,18 @@ def test_a_cpu_stack_has_no_driver_to_choose(asked: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         parse_request(frameworks=("pytorch",), device="cpu", catalog=catalog(), **asked)
     assert "contradict each other" in caught.value.what
+
+
+def test_a_driver_of_old_cards_is_not_taken_for_one_that_a_newer_serves() -> None:
+    """Without 580 for a Pascal there is still 470, which nobody mends any more: it has to be asked for by name."""
+    facts = host("GeForce GTX 1080 Ti", os="ubuntu", release="22.04", kernel="4.4.0-210-generic")
+    assert "driver branch 580 is too new for this kernel" in refusal(facts)
+    made = plan(facts, driver="470")
+    assert made.nvidia is not None
+    assert made.nvidia.driver.branch == "470"  # type: ignore[union-attr]
+
+
+def test_the_newest_branch_that_drives_a_card_is_named() -> None:
+    said = refusal(host("GeForce GTX 460"))
+    assert "no packages of driver branch 390 (proprietary module) for debian 12" in said
+    assert "390 is the newest branch that drives every GPU here; debian has 470, 535" in said
