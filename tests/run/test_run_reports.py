@@ -62,6 +62,17 @@ def test_an_installed_checked_and_activated_environment() -> None:
     assert report.failures == ()
 
 
+def test_what_the_gpu_is_worth_belongs_to_the_smoke_test() -> None:
+    worth = {"id": "speed_up:tensorflow", "status": "pass", "what": "x", "data": {"speed_up": 33.7, "expected": 6.0}}
+    other = {**worth, "id": "speed_up:pytorch", "data": {"speed_up": 1.0, "expected": 6.0}}
+    report = reports.carried_out(target(), result(checked={"checks": [GOOD, other, worth], "passed": True}), [])
+    assert report.smoke is not None
+    assert (report.smoke.speed_up, report.smoke.speed_up_expected) == (33.7, 6.0)
+    unmeasured = reports.carried_out(target(), result(checked={"checks": [GOOD, other], "passed": True}), [])
+    assert unmeasured.smoke is not None
+    assert unmeasured.smoke.speed_up is None
+
+
 def test_an_environment_that_was_made_current_at_once() -> None:
     made = {"generation": 2, "path": "/envs/default", "activate": "/envs/default/current/activate"}
     report = reports.carried_out(target(state()), result(made=made), [])
