@@ -189,7 +189,7 @@ def test_every_table_can_be_filled() -> None:
             params = {
                 **NONE, "sets": [row], "set_repositories": table["__nvidia_driver_repositories"], "manager": "apt",
                 "distribution": distribution, "release": row["releases"][0], "module": row["module"],
-                "branch": (row["branches"] or ["580"])[0],
+                "branch": (row["branches"] or [row["first_branch"]])[0],
             }  # fmt: skip
             found = wanted(params, "6.8.0-60-generic", row["archs"][0])
             words = [*found.names, *found.headers, found.stream, found.lock]
