@@ -32,7 +32,7 @@ REASONS = {  # nvmlClocksEventReasons: bit -> word; those that cost speed. Idle 
     0x20: "sw_thermal_slowdown",
     0x40: "hw_thermal_slowdown",
     0x80: "hw_power_brake_slowdown",
-    0x100: "display_clock_setting",
+    0x100: "display_clocks_setting",
 }
 SM_CLOCK, MEMORY_CLOCK = 1, 2
 

@@ -38,7 +38,7 @@ COSTLY = {
     "sw_thermal_slowdown": "the driver slows it down because it is hot",
     "hw_thermal_slowdown": "the card slows itself down because it is too hot: look at fans and air",
     "hw_power_brake_slowdown": "the power supply asks it to slow down: look at its power plugs and supply",
-    "display_clock_setting": "a display keeps its clock down",
+    "display_clocks_setting": "a display keeps its clock down",
 }
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from harness.nvml.player import NvmlPlayer, host_text, with_answer
 
+from provision.detect.nvidia_health import THROTTLE as THROTTLE_WORDS
+
 H100 = "made-nvml-h100-590"
 
 
@@ -49,6 +51,12 @@ def test_all_that_costs_speed_is_said_and_fails_nothing(watch) -> None:
         "GPU 0: its PCIe link is of generation 3, and the card can do 5",
     ]
     assert answer["data"]["gpus"][0]["throttle"] == {"sw_power_cap": 1.0, "hw_thermal_slowdown": 1.0}
+
+
+def test_reasons_have_the_words_that_detection_uses(load) -> None:
+    words = set(load("gpu_nvml").REASONS.values())
+    assert words == set(load("gpu_state").COSTLY)
+    assert words <= set(THROTTLE_WORDS)
 
 
 def test_an_older_driver_has_another_name_for_throttle_reasons(watch) -> None:
