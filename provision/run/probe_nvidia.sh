@@ -149,7 +149,7 @@ kernel_module() {
   kernel=$(uname -r)
   has modinfo && for name in nvidia nvidia-current nvidia-current-open nvidia-tesla nvidia-tesla-470 nvidia-tesla-535 \
     nvidia-legacy-390xx; do # Debian's names last
-    fields=$(limited 10 modinfo "$name") || continue
+    fields=$(limited 5 modinfo "$name") || continue
     frame modinfo_nvidia
     printf '%s\n' "$fields" | grep -E '^(filename|version|license|signer|vermagic):'
     finish
@@ -274,11 +274,11 @@ upkeep() {
 # "pending 1" keys that wait for the console; "key PATH: what mokutil says of it", of the keys that DKMS and akmods use
 owner_keys() {
   [ -d "$root"/sys/firmware/efi ] && has mokutil || return 0
-  waiting=$(limited 10 mokutil --list-new) || waiting=
+  waiting=$(limited 5 mokutil --list-new) || waiting=
   frame mok_state
   printf 'pending %s\n' "$(printf '%s\n' "$waiting" | grep -c 'SHA1 Fingerprint')"
   for key in /var/lib/shim-signed/mok/MOK.der /var/lib/dkms/mok.pub /etc/pki/akmods/certs/public_key.der; do
-    [ -r "$root$key" ] && printf 'key %s: %s\n' "$key" "$(limited 10 mokutil --test-key "$root$key" 2>&1)"
+    [ -r "$root$key" ] && printf 'key %s: %s\n' "$key" "$(limited 5 mokutil --test-key "$root$key" 2>&1)"
   done
   finish
 }
