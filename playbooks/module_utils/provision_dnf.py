@@ -74,6 +74,8 @@ class Dnf:
         options = [f"--setopt={name}={folder}/{name}" for name in ("cachedir", "persistdir", "logdir")]
         if self.five:
             options.append(f"--setopt=system_cachedir={folder}/cachedir")
+        else:  # a plugin that keeps the names of packages for shells, in /var/cache whatever cachedir is
+            options.append("--disableplugin=generate_completion_cache")
         for one in repositories:
             id_ = ASKED + one["id"]
             key = folder / f"{one['id']}.key"

@@ -94,7 +94,7 @@ class Sign(NamedTuple):
 LOCKED = re.compile(
     r"Could not get lock|Unable to (?:acquire|lock)|is another process using it|is locked by another process"
     r"|Failed to obtain (?:the|rpm) transaction lock|Another app is currently holding"
-    r"|Waiting for process with pid|Unable to obtain lock|dpkg frontend lock was locked"
+    r"|Waiting for process with pid|already locked by|Unable to obtain lock|dpkg frontend lock was locked"
 )
 BROKEN = "broken_dependencies"
 
@@ -165,7 +165,7 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         r"Unable to locate package (\S+)|Couldn't find any package by (?:glob|regex) '([^']+)'"
         r"|Version '[^']+' for '([^']+)' was not found|Package '?([^' ]+)'? has no installation candidate"
-        r"|No match for argument: (\S+)|No package (\S+) available",
+        r"|No match for argument: (\S+)|Unable to find a match: (\S+)|No package (\S+) available",
         "no_candidate", "no repository has the package {0}",
         "refresh the mirror, or see that the repository is switched on",
     ),
@@ -192,9 +192,10 @@ SIGNS: tuple[Sign, ...] = (
 """The first that is found is meant: what stands deeper in the list is often only what follows from it."""
 
 NOISE = re.compile(
-    r"^(?:Reading |Building |Get:|Hit:|Ign:|Fetched|Selecting |\(Reading|Preparing to|Unpacking|Setting up|Processing "
-    r"triggers|The following|Use 'apt|Suggested|Recommended|Need to get|After this|\d+ upgraded|Last metadata|debconf:"
-    r"|Created symlink|WARNING: apt does not have|Calculating|Correcting)"
+    r"^(?:Reading |Building |Get:|Hit:|Ign:|Fetched|Selecting |\(Reading|Preparing to|Unpacking|Setting up"
+    r"|Processing triggers|The following (?!packages have unmet)|Use 'apt|Suggested|Recommended|Need to get|After this"
+    r"|\d+ upgraded|Last metadata|debconf:|Created symlink|WARNING: apt does not have|Calculating|Correcting"
+    r"|Unable to detect release version|Added \S+ repo from|\(try to add|.*\| *[\d.]+ +[kMG]?B +\d+:\d+$)"
 )
 
 
