@@ -7,12 +7,15 @@ import gzip
 import hashlib
 import json
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from run_values import plan, stack
 
+from provision import assets
 from provision.catalog.gpu_rates import cards
 from provision.errors import UsageError
 from provision.model.build import Build, Copt, Needs, Source
@@ -291,3 +294,20 @@ def test_real_mnist_is_accepted() -> None:
     if not SHARED.is_dir():
         pytest.skip("no shared/data/mnist beside the checkout")
     assert [path.name for path in checks.mnist_files(SHARED)] == [f"{name}.gz" for name in NAMES]
+
+
+def test_every_command_is_one_that_its_script_understands(tmp_path: Path) -> None:
+    """With this Python, which has no framework: each says so in its line of JSON, and none prints its usage."""
+    two = ("NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 4090")
+    known = checks.check_commands(plan(stack("pytorch", device="cuda")), {}, mnist=True, gpus=two)
+    unknown = checks.check_commands(plan(stack("jax", device="cuda")), {}, mnist=True)
+    folder = assets.folder("checks")
+    for check in (*known, *unknown):
+        argv = [each.replace(checks.DATA, str(tmp_path / "none")) for each in check.argv]
+        done = subprocess.run(
+            [sys.executable, str(folder / argv[0]), *argv[1:]], capture_output=True, text=True, cwd=tmp_path
+        )
+        answer = json.loads(done.stdout)
+        assert answer["id"].partition(":")[0] == check.id.partition(":")[0], done.stderr
+        assert done.returncode in {0, 1, 2}
+        assert answer["what"], check.id
