@@ -81,7 +81,7 @@ def _again(
             back.append(host)
         else:
             told = failure or HostError(what=f"{host.name}: the reboot was interrupted")
-            why = f"{told.why}\nit was asked to reboot, and is not known to be back".lstrip("\n")
+            why = f"{told.why}\nwhether it was rebooted, and is back, is not known".lstrip("\n")
             hint = "look at its console; when it is back, run the same command again, and it goes on"
             found[host.name] = failed_report(host.name, HostError(what=told.what, why=why, hint=hint))
     if back and not cancel.is_set():
@@ -98,4 +98,9 @@ def _again(
 
 def _joined(before: Report, after: Report) -> Report:
     """One report of the host's two halves."""
-    return replace(after, steps=(*before.steps, *after.steps), changed=before.changed + after.changed)
+    return replace(
+        after,
+        steps=(*before.steps, *after.steps),
+        changed=before.changed + after.changed,
+        driver=after.driver or before.driver,
+    )
