@@ -20,6 +20,7 @@ from ansible.module_utils.provision_apt_words import (
     pins,
     policy_rows,
     preferences,
+    preferences_apart,
     simulated,
 )
 from ansible.module_utils.provision_failure import Failure, os_failure
@@ -44,6 +45,12 @@ KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-
 """Configuration files that somebody has changed stay as they are."""
 PINS = "etc/apt/preferences.d/provision-{name}.pref"
 DRIVER = "*nvidia* libcuda* libnvcuvid* libnvoptix* libxnvctrl* cuda-drivers*"
+DRIVER_NAMES = (
+    "nvidia-driver*", "nvidia-kernel-*", "nvidia-dkms-*", "nvidia-open*", "nvidia-headless*", "nvidia-utils*",
+    "nvidia-compute-utils*", "nvidia-modprobe", "nvidia-persistenced", "nvidia-smi*", "libnvidia-*", "libcuda1*",
+    "cuda-drivers*", "xserver-xorg-video-nvidia*", "firmware-nvidia*",
+)  # fmt: skip
+APART = "etc/apt/preferences.d/provision-driver-apart.pref"
 SCRATCH = """\
 Dir::State::lists "{folder}/lists/";
 Dir::Cache "{folder}/cache/";
@@ -109,6 +116,8 @@ class Apt:
         for part in ("lists/partial", "cache/archives/partial", "sources.list.d", "preferences.d"):
             (folder / part).mkdir(parents=True)
         for path in self._pin_files("*"):
+            if path.name == Path(APART).name:  # it is lifted before a driver is installed
+                continue
             shutil.copy2(path, folder / "preferences.d" / path.name)
         texts = {path.name: path.read_text(errors="replace") for path in files_of(self._root)}
         for name, text in texts.items():
@@ -285,11 +294,32 @@ class Apt:
         """Packages like ``names`` stay at versions like ``pattern`` ("580.*"), what they depend on included."""
         path, text = self._pin_file(names), preferences(pattern, names)
         try:
+            if names == DRIVER:
+                self.end_apart()
             if not path.is_file() or path.read_text() != text:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, text)
         except OSError as error:
             raise os_failure(error, f"pin {pattern}") from error
+
+    def keep_apart(self, url: str, dry: bool = False) -> bool:
+        """Where the distribution's driver is there: none is ever taken from NVIDIA's repository ``url``. True: new.
+
+        apt would replace the distribution's by the newer one at the next upgrade. ``lock`` of the driver lifts it.
+        """
+        path = self._root / APART
+        names = [name for name in self.installed(DRIVER_NAMES) if "container" not in name]
+        homes = {self.origin(name) for name in ([] if path.exists() else names)}
+        if "distribution" not in homes or plain_address(url) in {plain_address(home) for home in homes}:
+            return False
+        if not dry:
+            write_atomically(path, preferences_apart(" ".join(DRIVER_NAMES)))
+        return True
+
+    def end_apart(self) -> None:
+        """Once NVIDIA's repository is not there any more."""
+        if (self._root / APART).exists():
+            (self._root / APART).unlink()
 
     def unlock(self, pattern: str, names: str = DRIVER) -> None:
         path = self._pin_file(names)

@@ -22,6 +22,15 @@ def preferences(pattern: str, names: str) -> str:
     )
 
 
+def preferences_apart(names: str) -> str:
+    """NVIDIA's CUDA repositories call themselves "o=NVIDIA" in apt-cache policy."""
+    return (
+        "# Written by provision: this host has its distribution's NVIDIA driver, and NVIDIA's repository has another.\n"
+        "# Take this file away to let apt replace the one by the other.\n"
+        f"Package: {names}\nPin: release o=NVIDIA\nPin-Priority: -1\n"
+    )
+
+
 def pins(path: Path) -> list[str]:
     """Patterns of versions in a file of preferences."""
     try:

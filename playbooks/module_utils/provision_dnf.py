@@ -146,6 +146,13 @@ class Dnf:
         """None: dnf takes them away with what they served."""
         return []
 
+    def keep_apart(self, url: str, dry: bool = False) -> bool:  # noqa: ARG002  # apt's
+        """False: the distributions with dnf have no driver of their own that NVIDIA's could replace."""
+        return False
+
+    def end_apart(self) -> None:
+        """Nothing: see ``keep_apart``."""
+
     def hold(self, names: Sequence[str]) -> None:
         if names:
             self._versionlock(["add", *names], f"hold {', '.join(names[:4])}")

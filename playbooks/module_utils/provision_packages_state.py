@@ -51,8 +51,10 @@ def present(manager: Any, params: Mapping[str, Any], dry: bool) -> dict[str, Any
     names = [one["name"] for one in params["packages"]] or [name for name, _ in wanted]
     pin = params["pin"] if params["pin_names"] else ""
     locked = bool(pin) and pin not in manager.held()
+    urls = [one["url"] for one in params["repositories"] if one["id"].startswith("cuda-")]
+    apart = any(manager.keep_apart(url, dry) for url in urls)
     if dry or not (wanted or locked):
-        return _answer(manager, names, changed=bool(wanted or locked), pin=pin, params=params)
+        return _answer(manager, names, changed=bool(wanted or locked or apart), pin=pin, params=params)
     if locked:
         manager.lock(pin, params["pin_names"])
     before = set(manager.installed(()))
@@ -84,11 +86,10 @@ def absent(manager: Any, params: Mapping[str, Any], dry: bool) -> dict[str, Any]
             left = manager.unneeded(added)
         if record:
             (RECORDS / f"{params['name']}.json").unlink()
-    return {
-        "changed": changed,
-        "removed": sorted(there),
-        "repositories": _unused(record.get("repositories", []), params["name"]),
-    }
+    unused = _unused(record.get("repositories", []), params["name"])
+    if not dry and any(one["id"].startswith("cuda-") for one in unused):
+        manager.end_apart()
+    return {"changed": changed, "removed": sorted(there), "repositories": unused}
 
 
 def pin_of(choice: Choice) -> str:

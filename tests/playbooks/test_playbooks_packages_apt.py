@@ -326,3 +326,22 @@ def test_what_came_along_and_serves_nobody_is_found(apt: Make) -> None:
     assert at.ask("unneeded", ["demo-part", "bash"]) == []
     at.ask("remove", ["demo"])
     assert at.ask("unneeded", ["demo-part", "bash"]) == ["demo-part"]
+
+
+def test_the_distributions_driver_is_never_replaced_from_nvidias_repository(apt: Make) -> None:
+    at = apt()
+    at.publish([demo("535.1", "libcuda1")], [demo("580.1", "libcuda1"), demo("1.0", "demo")])
+    assert at.ask("keep_apart", at.repository["url"]) is False  # no driver is there
+    at.ask("install", [["libcuda1", ""]])
+    at.repo("configure", at.repository)
+    assert at.ask("keep_apart", at.repository["url"], dry=True) is True
+    assert at.ask("keep_apart", at.repository["url"]) is True
+    assert at.ask("keep_apart", at.repository["url"]) is False
+    at.ask("install", [["demo", ""]])
+    at.box.sh("apt-get -y -q dist-upgrade")
+    assert at.ask("installed", ["libcuda1"]) == {"libcuda1": "535.1-1"}
+    found = at.ask("candidates", ["libcuda1"], [at.repository])["libcuda1"]
+    assert [row["version"] for row in found] == ["580.1-1", "535.1-1"]
+    at.ask("lock", "580.*")  # the driver's role takes NVIDIA's
+    at.ask("install", [["libcuda1", "580.1-1"]])
+    assert at.ask("keep_apart", at.repository["url"]) is False

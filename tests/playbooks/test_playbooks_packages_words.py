@@ -121,7 +121,8 @@ def test_a_packages_own_file_is_taken_where_it_fits() -> None:
         ("Error: Unable to find a match: cuda-toolkit-12-6", "no_candidate",
          "no repository has the package cuda-toolkit-12-6"),
         ("All matches were filtered out by modular filtering for argument: nvidia-driver\n"
-         "Error: Unable to find a match: nvidia-driver", "no_candidate", "the packages are of a module stream that is not on"),
+         "Error: Unable to find a match: nvidia-driver", "no_candidate",
+         "the packages are of a module stream that is not on"),
         ("Error: It is not possible to switch enabled streams of a module unless explicitly enabled", "module_stream",
          "another stream of the module is switched on"),
         ("The following packages have unmet dependencies:\n nvidia-driver : Depends: nvidia-alternative but it is not "
