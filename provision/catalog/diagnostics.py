@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from provision.catalog.rows import FOLDER, make_all, table
-from provision.model.diagnosis import KnownFailure
+from provision.model.diagnosis import KnownFailure, KnownXid, Symptom
 
-FILE, KEY = "diagnostics.toml", "failure"
+FILE, KEY, XID = "diagnostics.toml", "failure", "xid"
 
 
 @lru_cache(maxsize=1)
@@ -18,4 +18,21 @@ def diagnostics() -> tuple[KnownFailure, ...]:
 
 
 def read_diagnostics(folder: Path) -> tuple[KnownFailure, ...]:
-    return make_all(KnownFailure, table(FILE, folder, keys=(KEY,)).get(KEY), FILE, KEY)
+    """Each Xid as a failure of its own, "xid-48", after the others."""
+    content = table(FILE, folder, keys=(KEY, XID))
+    failures = make_all(KnownFailure, content.get(KEY), FILE, KEY)
+    return failures + tuple(map(_failure, make_all(KnownXid, content.get(XID), FILE, XID)))
+
+
+def _failure(xid: KnownXid) -> KnownFailure:
+    # the text has the number: a log may have thousands of lines of another one
+    symptom = Symptom(text=f"): {xid.number}", pattern=rf"NVRM: Xid \([^)]*\): {xid.number}\b")
+    return KnownFailure(
+        id=f"xid-{xid.number}",
+        what=f"Xid {xid.number}: {xid.meaning}",
+        severity=xid.severity,
+        symptoms=(symptom,),
+        cause=xid.cause,
+        remedy=xid.remedy,
+        source=xid.source,
+    )

@@ -51,7 +51,7 @@ def doctor(
     from provision.cli.planning import leave
 
     if log is not None:
-        if hosts or inventory or source is not None:
+        if hosts or inventory or limit or source is not None:
             raise UsageError(
                 what="--log and hosts contradict each other",
                 why="a log is looked at by itself",
@@ -76,8 +76,8 @@ def _of_log(path: Path) -> DoctorReport:
     from provision.run.doctor import read_log
 
     log = read_log(path)
-    rows = {row.id: row for row in (*image_failures(), *build_failures(), *diagnostics())}
-    return doctor_log(log.text, log.name, tuple(rows.values()), cut=log.cut)
+    rows = {row.id: row for row in (*build_failures(), *diagnostics())}  # of one id: the box's words
+    return doctor_log(log.text, log.name, tuple(rows.values()), images=image_failures(), cut=log.cut)
 
 
 def _of_host(looked: Looked, *, local: bool) -> DoctorReport:

@@ -45,6 +45,18 @@ class KnownFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownXid:
+    """An error number of NVIDIA's driver: a row of catalog/diagnostics.toml."""
+
+    number: int
+    meaning: str
+    cause: str
+    remedy: str
+    severity: Literal["info", "warning", "error"]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """A known failure that a log shows."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +16,9 @@ from provision.model.facts import Cpu
 LIMIT_BYTES = 64 * 1024 * 1024
 """Of a log. A longer one is read at both its ends: the beginning says what runs, the end how it ended."""
 HALF = LIMIT_BYTES // 2
+MOST_BYTES = 1024 * 1024 * 1024
+"""Of an endless one, after which its end is no longer waited for."""
+CHUNK = 1024 * 1024
 STDIN = "-"
 
 
@@ -42,18 +47,25 @@ def read_log(path: Path) -> Log:
 def _read(file: BinaryIO, name: str) -> Log:
     """Of an endless one as much as fits; of a longer one its beginning and its end."""
     begin = file.read(HALF)
-    rest = b""
-    dropped = 0
-    while chunk := file.read(1024 * 1024):
-        rest += chunk
-        if len(rest) > HALF:
-            dropped += len(rest) - HALF
-            rest = rest[-HALF:]
-        if dropped > 16 * LIMIT_BYTES:
-            break
-    cut = f"{dropped // (1024 * 1024)} MiB in the middle of {name}: it is longer than is read" if dropped else ""
-    between = b"\n" if dropped else b""
-    return Log(name=name, text=(begin + between + rest).decode("utf-8", "replace"), cut=cut)
+    end: deque[bytes] = deque()
+    kept = read = 0
+    while read < MOST_BYTES and (chunk := file.read(CHUNK)):
+        end.append(chunk)
+        read, kept = read + len(chunk), kept + len(chunk)
+        while kept - len(end[0]) >= HALF:
+            kept -= len(end.popleft())
+    dropped = read - kept
+    cut = f"{dropped / CHUNK:.0f} MiB in the middle of {name}: it is longer than is read" if dropped else ""
+    if read >= MOST_BYTES:
+        cut += f", and whatever comes after {(HALF + read) / CHUNK:.0f} MiB"
+    return Log(name=name, text=_text(begin + (b"\n" if dropped else b"") + b"".join(end)), cut=cut)
+
+
+def _text(data: bytes) -> str:
+    """Whatever bytes they are. Windows' shells write logs in UTF-16, and say so in the first two bytes."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    return data.decode("utf-8", "replace")
 
 
 def cpu_cross_check(cpu: Cpu) -> tuple[Shown, ...]:

@@ -71,7 +71,7 @@ def test_no_table_speaks_of_one_machine(name: str) -> None:
 def test_every_file_is_read() -> None:
     read_by_name = {file for file, _, _ in ROWS.values()} | set(FRAMEWORKS) | set(BUILDS.values())
     assert set(FILES) == read_by_name | {
-        "build_failures.toml", "chips.toml", "gpu_rates.toml", "image_failures.toml", "images.toml",
+        "build_failures.toml", "chips.toml", "diagnostics.toml", "gpu_rates.toml", "image_failures.toml", "images.toml",
         "microarchitectures.toml",
     }  # fmt: skip
 

@@ -61,13 +61,57 @@ def test_a_log_is_looked_at_from_a_file_and_from_standard_input(tmp_path: Path) 
 def test_a_long_log_is_read_at_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from provision.run import doctor as reading
 
-    monkeypatch.setattr(reading, "HALF", 1000)
+    monkeypatch.setattr(reading, "HALF", 1024 * 1024)
     log = tmp_path / "long.log"
-    log.write_text("No devices were found\n" + "noise\n" * 500_000 + "nvcc: command not found\n")
+    log.write_text("No devices were found\n" + "noise\n" * 1_000_000 + "nvcc: command not found\n")
     read = reading.read_log(log)
     assert read.text.startswith("No devices were found")
     assert read.text.endswith("nvcc: command not found\n")
-    assert read.cut == "2 MiB in the middle of long.log: it is longer than is read"
+    assert read.cut == "3 MiB in the middle of long.log: it is longer than is read"
+
+
+def test_an_endless_log_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from provision.run import doctor as reading
+
+    monkeypatch.setattr(reading, "HALF", 1024 * 1024)
+    monkeypatch.setattr(reading, "MOST_BYTES", 16 * 1024 * 1024)
+    read = reading.read_log(Path("/dev/zero"))
+    assert len(read.text) <= 3 * 1024 * 1024
+    assert read.cut.endswith("it is longer than is read, and whatever comes after 17 MiB")
+
+
+def test_a_log_of_windows_shells_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "wsl.log"
+    log.write_bytes("Torch not compiled with CUDA enabled\r\n".encode("utf-16"))
+    assert doctor("--log", str(log)).returncode == 6
+
+
+def test_several_hosts_are_one_answer_each_and_one_code(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("all:\n  hosts:\n    gone: {ansible_host: 127.0.0.1, ansible_port: 1}\n"
+                         "    here: {ansible_connection: local}\n")  # fmt: skip
+    done = doctor("-i", str(inventory), "--json")
+    answers = json.loads(done.stdout)
+    assert done.returncode == 4
+    assert sorted(each["host"] for each in answers) == ["gone", "here"]
+    limited = doctor("-i", str(inventory), "--limit", "here", "--json")
+    assert json.loads(limited.stdout)["host"] == "here"
+    assert limited.returncode == (0 if json.loads(limited.stdout)["ok"] else 6)
+
+
+def test_the_cpu_is_read_with_another_library_here() -> None:
+    from dataclasses import replace
+
+    from provision.catalog.load import chips
+    from provision.detect import host_facts
+    from provision.run.doctor import cpu_cross_check
+    from provision.run.dump import read_dump
+
+    cpu = host_facts(read_dump(HEALTHY), chips(), host="x").cpu
+    (shown,) = cpu_cross_check(replace(cpu, model_name="Z80", family=1, model=2))
+    assert shown.id == "cpu-readings-differ"
+    assert shown.evidence.startswith("model name: 'Z80' in /proc/cpuinfo, ")
+    assert "family: 1 in /proc/cpuinfo" in shown.evidence
 
 
 @pytest.mark.parametrize(
@@ -75,6 +119,7 @@ def test_a_long_log_is_read_at_both_ends(tmp_path: Path, monkeypatch: pytest.Mon
     [
         (("--log", "/nonexistent"), b"the log /nonexistent cannot be read"),
         (("--log", "x", "me@box"), b"--log and hosts contradict each other"),
+        (("--log", "x", "--limit", "a"), b"--log and hosts contradict each other"),
         (("--from", "/nonexistent"), b"there is no folder /nonexistent"),
     ],
 )
@@ -96,4 +141,5 @@ def test_remarks_alone_are_told_and_nothing_is_wrong() -> None:
     report = DoctorReport(ok=True, host="box", findings=(remark,), looked_at=("a", "b"), not_read=("the kernel log",))
     text = doctor_text(report)
     assert "info: a GPU's power cap is below its default (power-cap)\n  evidence: nvidia-smi: 200 W of 350 W\n" in text
-    assert text.endswith("nothing is wrong (2 readings; 1 info)\n  not looked at: the kernel log\n")
+    end = "nothing is wrong (2 readings; 1 info)\n  looked at: a, b\n  not looked at: the kernel log\n"
+    assert text.endswith(end)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from worlds.hosts import card, host
 
 from provision.catalog.diagnostics import diagnostics
@@ -23,25 +25,66 @@ from provision.model.nvidia import (
     KernelModule,
     OtherInstall,
     Package,
+    PackageCandidate,
 )
 from provision.model.readings import Readings
 from provision.run.dump import read_dump
 
 ROWS = diagnostics()
+READ = (
+    "dmesg_nvidia", "modinfo_nvidia", "packages_nvidia", "package_holds", "dkms_status", "dkms_make_log", "nvml.json",
+    "sys_pci_links", "user_environment", "dev_nvidia", "docker_nvidia", "apt_policy", "provision_nvidia_record",
+    "nvidia_libraries", "mok_state", "proc_driver_nvidia_version",
+)  # fmt: skip
 
 # Written by hand from the folders' README and files. What is not here is healthy, or has nothing that tells.
 SHOWN: dict[str, dict[str, str]] = {
-    "kvm-masked-guest-rtx2080ti-mismatch": {"mismatch": "error"},
+    # the guest's CPU is "Common KVM processor" without SSE4
+    "kvm-masked-guest-rtx2080ti-mismatch": {"mismatch": "error", "masked-flags": "warning"},
     "intel-haswell-i5-4570-gtx960-nouveau": {"nouveau": "warning"},
     "intel-cascadelake-w2265-rtxa5000-nouveau": {"nouveau": "warning"},
     # a program's own fault (31), and lspci's LnkSta: Width x8 (downgraded) of x16
-    "amd-zen4-7950x-rtx6000ada-rtx4060ti": {"xid-program": "info", "pcie-width": "info"},
+    "amd-zen4-7950x-rtx6000ada-rtx4060ti": {"xid-31": "info", "pcie-width": "info"},
     "amd-zen3-5950x-rtx3090": {"pcie-width": "info"},
     "amd-zen2-ryzen4600h-gtx1650ti": {"pcie-width": "info"},
     "gpu-rtx5090-570": {"pcie-width": "info"},
     # nvidia-smi -q: Current Power Limit 200 W, Default 350 W
     "gpu-rtx3090-525": {"power-cap": "info"},
+    # a K10: no SSE4.2
+    "amd-k10-opteron6136": {"cpu-below-numpy": "info"},
 }
+
+MADE: dict[str, dict[str, str]] = {
+    "made-alpine321-qemu64-nogpu-nodriver": {"blas-pinned": "error", "masked-flags": "warning", "musl": "warning"},
+    "made-debian11-broadwell-p4-gtx1060-lost-470": {"gpu-fell-off-the-bus": "error"},
+    "made-debian12-broadwell-gtx960-installed-rebooted-580": {
+        "persistence-off": "info",
+        "container-toolkit-missing": "info",
+    },
+    "made-debian12-broadwell-rtx2080-vfio-nodriver": {"gpu-reserved-for-guest": "warning"},
+    "made-nvml-2xrtx4090-lost-535": {"gpu-lost": "error"},
+    "made-rocky9-sapphirerapids-h100-noheaders-580": {"headers-missing": "error"},
+    "made-ubuntu2404-alderlake-rtx4070-secureboot-notenrolled-580": {
+        "key-waits": "warning",
+        "unattended-upgrades": "info",
+    },
+    # the driver is held at 580.65.06, and its libraries went to 580.95.05
+    "made-ubuntu2404-zen5-rtx3090-held-mismatch-580": {
+        "mismatch": "error",
+        "half-held": "warning",
+        "packages-differ": "warning",
+    },
+    "made-ubuntu2404-zen5-rtx4090-x4-powercap-580": {
+        "pcie-width": "warning",
+        "thermal-throttle": "warning",
+        "library-path": "warning",
+        "power-cap": "info",
+        "persistence-off": "info",
+        "container-toolkit-missing": "info",
+    },
+    "made-ubuntu2404-zen5-rtx5090-nodriver": {"no-driver": "warning"},
+}
+HOSTS = Path(__file__).resolve().parents[1] / "hosts"
 
 
 def test_every_real_machine_is_told_what_it_shows_and_nothing_else(shared: Path) -> None:
@@ -54,6 +97,15 @@ def test_every_real_machine_is_told_what_it_shows_and_nothing_else(shared: Path)
         assert found == SHOWN.get(folder.name, {}), folder.name
         assert report.ok == ("error" not in found.values() and "warning" not in found.values())
         assert all(each.evidence and each.where for each in report.findings)
+
+
+def test_every_made_machine_is_told_what_it_was_made_for() -> None:
+    folders = [path for path in sorted(HOSTS.iterdir()) if path.is_dir()]
+    assert {path.name for path in folders} >= MADE.keys()
+    for folder in folders:
+        readings = read_dump(folder)
+        report = doctor_host(readings, host_facts(readings, chips(), host=folder.name), ROWS)
+        assert {each.id: each.severity for each in report.findings} == MADE.get(folder.name, {}), folder.name
 
 
 def looked(facts: Facts, **readings: str) -> DoctorReport:
@@ -119,6 +171,20 @@ STATES: tuple[tuple[str, Facts, list[str]], ...] = (
     ("a path without CUDA", working(environment={"LD_LIBRARY_PATH": "/opt/lib"}), []),
     ("hidden", working(environment={"CUDA_VISIBLE_DEVICES": "-1"}), ["gpus-hidden"]),
     ("Docker does not know", working(container_toolkit="1.17.4", docker="plain"), ["docker-not-configured"]),
+    ("no toolkit for Docker", working(docker="plain"), ["container-toolkit-missing"]),
+    ("a control file and no uvm", working(device_files=("nvidia0", "nvidiactl")), ["uvm-missing"]),
+    ("all files", working(device_files=("nvidia0", "nvidia-uvm", "nvidiactl")), []),
+    ("a build that failed", broken("not_loaded", dkms=(DkmsModule(name="nvidia", version="470.1", kernel=KERNEL,
+     state="broken"),)), ["module-build-failed"]),
+    ("two releases", working(packages=(*DRIVER[:1], Package(name="libcuda1", version="570.211.01-1"))),
+     ["packages-differ"]),
+    ("settings have numbers of their own", working(packages=(*DRIVER[:1],
+     Package(name="nvidia-settings", version="510.47.03"))), []),
+    ("two sources", working(packages=(*DRIVER[:1], Package(name="libcuda1", version="580.95.05-1")), candidates=(
+        PackageCandidate(name="libcuda1", version="580.95.05-1", repository="https://deb.debian.org/debian sid"),
+        PackageCandidate(name="nvidia-driver-580", version="580.95.05",
+                         repository="https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64"),
+     )), ["mixed-repositories"]),
     ("Docker knows", working(container_toolkit="1.17.4", docker="nvidia"), []),
 )  # fmt: skip
 
@@ -159,6 +225,53 @@ def test_the_kernel_log_of_before_a_repair_is_not_held_against_a_working_driver(
     log = "NVRM: API mismatch: the client has the version 525.125.06, but\nNVRM: Xid (PCI:0000:01:00): 79, x"
     assert ids(working(), dmesg_nvidia=log) == ["gpu-fell-off-the-bus"]
     assert ids(broken("unknown"), dmesg_nvidia=log) == ["gpu-fell-off-the-bus", "mismatch"]
+
+
+def test_of_several_ill_cards_the_gravest_counts_and_each_is_named() -> None:
+    cards = tuple(gpu(pci_address=f"0000:0{n}:00.0", pcie_width=w, pcie_width_max=16) for n, w in enumerate((8, 1, 4)))
+    report = looked(working(gpus=cards))
+    (finding,) = report.findings
+    assert (finding.severity, report.ok) == ("warning", False)
+    assert finding.evidence.startswith("GPU 0000:01:00.0: x1, ")
+    assert "GPU 0000:00:00.0: x8" in finding.evidence
+    many = tuple(gpu(pci_address=f"0000:{n:02x}:00.0", error="GPU is lost") for n in range(16))
+    assert looked(working(gpus=many)).findings[0].evidence.endswith("; and 12 more")
+
+
+def test_without_nvidia_modprobe_the_missing_device_file_is_a_warning() -> None:
+    report = looked(working(device_files=("nvidia0", "nvidiactl"), packages=DRIVER, holds=("nvidia*",)))
+    (finding,) = report.findings
+    assert (finding.id, finding.severity) == ("uvm-missing", "warning")
+    assert finding.evidence == "nvidia0, nvidiactl; no nvidia-uvm, and no package nvidia-modprobe"
+
+
+def test_a_failed_build_is_told_by_its_own_error() -> None:
+    log = "CC [M] nvidia/nv.o\nnv.c:12:9: error: implicit declaration of function 'strlcpy'\nmake[1]: *** Error 1\n"
+    (finding,) = looked(broken("not_loaded"), dkms_make_log=log).findings
+    assert (finding.id, finding.where) == ("module-build-failed", "DKMS's make.log")
+    assert finding.evidence == "nv.c:12:9: error: implicit declaration of function 'strlcpy'"
+    assert ids(working(), dkms_make_log=log) == []
+
+
+def test_programs_that_died_are_told_from_the_kernel_log() -> None:
+    trap = "[12.5] traps: python3[4711] trap invalid opcode ip:7f03 sp:7ffd error:0 in libopenblas.so[7f02+1]"
+    killed = "[13.1] Out of memory: Killed process 4711 (python3) total-vm:81234567kB"
+    report = looked(working(), dmesg_nvidia=f"{trap}\n{killed}")
+    assert {each.id: each.severity for each in report.findings} == {
+        "illegal-instruction": "warning",
+        "oom-killed": "warning",
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(READ), st.text(max_size=200)),
+    st.sampled_from(["made-debian11-broadwell-p4-gtx1060-lost-470", "made-ubuntu2404-zen5-rtx3090-held-mismatch-580"]),
+)
+def test_any_reading_is_looked_at(changed: dict[str, str], name: str) -> None:
+    readings = Readings({**read_dump(HOSTS / name).files, **changed})
+    report = doctor_host(readings, host_facts(readings, chips(), host=name), ROWS)
+    assert report.ok == all(each.severity == "info" for each in report.findings)
 
 
 def test_what_was_not_read_is_said() -> None:

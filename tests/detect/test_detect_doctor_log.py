@@ -34,10 +34,26 @@ PRINTED = {
     "library-missing": "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system.",
     "nvml-unknown-error": "Failed to initialize NVML: Unknown Error",
     "uvm-missing": "RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment, e.g.",
-    "xid-hardware": "NVRM: Xid (PCI:0000:65:00): 48, pid=1234, An uncorrectable double bit error (DBE) has been",
-    "xid-firmware": "NVRM: Xid (PCI:0000:65:00): 119, pid=1, Timeout after 6s of waiting for RPC response from",
-    "xid-driver": "NVRM: Xid (PCI:0000:65:00): 32, pid=1, Channel ID 00000000 intr 00008000",
-    "xid-program": "NVRM: Xid (PCI:0000:01:00): 31, pid=77, name=python, Ch 00000008, MMU Fault: ENGINE GRAPHICS",
+    "xid-other": "NVRM: Xid (PCI:0000:65:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot",
+    "xid-13": "NVRM: Xid (PCI:0000:01:00): 13, pid=2208, name=python3, Graphics Exception: ESR 0x50c648=0x9000e",
+    "xid-31": "NVRM: Xid (PCI:0000:01:00): 31, pid=77, name=python, Ch 00000008, MMU Fault: ENGINE GRAPHICS",
+    "xid-32": "NVRM: Xid (PCI:0000:65:00): 32, pid=1, Channel ID 00000000 intr 00008000",
+    "xid-38": "NVRM: Xid (PCI:0000:65:00): 38, 0010 00009297 00000000 00000000 00000000",
+    "xid-43": "NVRM: Xid (PCI:0000:01:00): 43, pid=77, name=python, Ch 00000008",
+    "xid-45": "NVRM: Xid (PCI:0000:01:00): 45, pid=77, name=python, Ch 00000008",
+    "xid-48": "NVRM: Xid (PCI:0000:65:00): 48, pid=1234, An uncorrectable double bit error (DBE) has been",
+    "xid-61": "NVRM: Xid (PCI:0000:65:00): 61, pid=1, 0cec(3098) 00000000 00000000",
+    "xid-62": "NVRM: Xid (PCI:0000:65:00): 62, 2c5c(3270) 00000000 00000000",
+    "xid-63": "NVRM: Xid (PCI:0000:65:00): 63, pid=1, Row Remapper: New row marked for remapping, reset gpu",
+    "xid-64": "NVRM: Xid (PCI:0000:65:00): 64, pid=1, Dynamic Page Retirement: Fatal error, unable to retire",
+    "xid-74": "NVRM: Xid (PCI:0000:65:00): 74, pid=1, NVLink: fatal error detected on link 2(0x10000, 0x0)",
+    "xid-92": "NVRM: Xid (PCI:0000:65:00): 92, pid=1, High single-bit ECC error rate.",
+    "xid-94": "NVRM: Xid (PCI:0000:65:00): 94, pid=1, Contained: LTC (0x1,0x0). RST: No, D-RST: No",
+    "xid-95": "NVRM: Xid (PCI:0000:65:00): 95, pid=1, Uncontained: FBHUB. RST: Yes, D-RST: No",
+    "xid-109": "NVRM: Xid (PCI:0000:65:00): 109, pid=1, name=python, Ch 00000038, errorString CTX SWITCH TIMEOUT",
+    "xid-119": "NVRM: Xid (PCI:0000:65:00): 119, pid=1, Timeout after 6s of waiting for RPC response from",
+    "xid-120": "NVRM: Xid (PCI:0000:65:00): 120, pid=1, GSP Error: Task 1 raised error code 0x5",
+    "oom-killed": "[3605.1] Out of memory: Killed process 4711 (python3) total-vm:81234567kB, anon-rss:63210000kB",
     "library-path": "ImportError: libcusparse.so.12: undefined symbol: __nvJitLinkComplete_12_4, version",
     "docker-no-gpu": 'docker: Error response: could not select device driver "" with capabilities: [[gpu]].',
     "container-cli": "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1: cannot open",
@@ -75,23 +91,68 @@ PRINTED = {
 }
 """By row: what is printed (texts of the facts, with what stands around them)."""
 
-NEAR = (
-    "module verification failed: signature and/or required key missing - tainting kernel",
-    "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  580.126.09",
+NEAR = {
+    "gpu-fell-off-the-bus": "NVRM: GPU 0000:82:00.0: on the bus; the last sale has fallen off",
+    "gpu-lost": "GPU is lossless in this mode; determine the device handle of GPU 0",
+    "pcie-width": "LnkSta: Speed 2.5GT/s (downgraded), Width x16 (ok)",
+    "open-module-refuses": "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  580.126.09",
+    "legacy-gpu": "installed the NVIDIA 470.xx Legacy driver",
+    "gsp-firmware": "NVRM: GSP firmware RM initialized",
+    "module-key-rejected": "module verification failed: signature and/or required key missing - tainting kernel",
+    "mismatch": "Driver/library version match",
+    "nouveau": "nouveau 0000:01:00.0: DRM: VRAM: 2048 MiB",
+    "headers-missing": "Found kernel headers for kernel 6.8.0-60-generic at /lib/modules",
+    "module-build-failed": "DKMS: build completed. Good return status for module build on kernel: 6.8.0",
+    "module-for-other-kernel": "e1000e: version magic '6.8.0-59-generic' should be '6.8.0-60-generic'",
+    "driver-not-loaded": "NVIDIA-SMI 580.95.05  Driver Version: 580.95.05  communicates with the NVIDIA driver",
+    "no-devices": "nvidia-smi: 0 devices were found to be idle",
+    "library-missing": "found libnvidia-ml.so in /usr/lib/x86_64-linux-gnu; NVML Shared Library found",
+    "nvml-unknown-error": "Failed to initialize NVML: Driver Not Loaded",
+    "uvm-missing": "curl: (35) error 999",
+    "xid-other": "NVRM: Xid (PCI:0000:65:00): 79, pid=1, GPU has fallen off the bus.",
+    "oom-killed": "systemd-oomd: Out of memory handling is on",
+    "library-path": "nm: __nvJitLinkComplete_12_4 is a defined symbol; able to load cuSPARSE",
+    "docker-no-gpu": 'docker: could not select device driver "amd" with capabilities: [[render]].',
+    "container-cli": "nvidia-container-cli: initialization done",
+    "shared-memory": "DataLoader worker (pid 91) exited unexpectedly",
+    "driver-too-old": "CUDA driver version is sufficient for CUDA runtime version",
+    "ptx-too-new": "the provided PTX was compiled with a supported toolchain",
+    "no-kernel-image": "a kernel image is available for execution on the device",
+    "old-search-library": "Successfully opened dynamic library libcudnn.so.8",
+    "skips-gpu": "Registering GPU devices; dlopen of GPU libraries done",
+    "nvrtc-unversioned": "Could load library libcudnn_cnn_infer.so.8",
+    "cudnn-mix": "symbol foo, version V not defined in file libfoo.so with link time reference",
+    "no-cuda-drivers": "Could find cuda drivers on your machine",
+    "cpu-wheel": "torch 2.13 compiled with CUDA enabled",
+    "no-nvcc": "nvcc: NVIDIA (R) Cuda compiler driver",
+    "gcc-too-new": "gcc versions later than 12 are supported",
+    "nvcc-architecture": "nvcc -gencode arch=compute_50,code=sm_50",
+    "gpu-memory": "CUDA memory: allocated 2.00 GiB, free 20 GiB",
+    "cublas-init": "CUBLAS_STATUS_SUCCESS",
+    "cudnn-init": "Loaded cuDNN version 90100; created cudnn handle",
+    "cudnn-architecture": "CUDNN_STATUS_SUCCESS",
+    "device-assert": "host-side assert triggered",
+    "nccl": "unhandled system error in the mail queue",
+    "illegal-instruction": "counted 3 IllegalInstruction traps in the emulator's own tests",
+    "numpy-baseline": "NumPy was built with optimizations: AVX2",
+    "jaxlib-avx": "This version of jaxlib was built using LLVM",
+    "nnpack": "NNPACK initialized",
+    "numpy-abi": "numpy.dtype size 96",
+    "libc-too-old": "the compiler wants GLIBC_2.28 and found it; GLIBCXX_3.4.29 too",
+    "ncurses5": "libtinfo.so.6: cannot open shared object file",
+    "managed-python": "python is externally-managed",
+    "no-matching-wheel": "Found a version that satisfies the requirement torch",
+    "old-repository-key": "NO_PUBKEY 871920D1991BC93C",
+    "mixed-repositories": "python3-numpy : Depends: python3 (>= 3.11) but it is not going to be installed",
+    "module-stream": "Enabling module streams: nvidia-driver 580-open",
+}
+"""By row: what a healthy box or another program prints, which is not this row's."""
+
+NOTHING = (
     "nvidia: module license 'NVIDIA' taints kernel.",
-    "nvidia-smi: 0 devices were found to be idle",
-    "LnkSta: Speed 2.5GT/s (downgraded), Width x16 (ok)",
-    "e1000e: version magic is fine",
     "pci 0000:02:00.0: 31.504 Gb/s available PCIe bandwidth (8.0 GT/s PCIe x4 link)",
-    "the compiler wants GLIBC_2.28 and found it",
-    "python3-numpy : Depends: python3 (>= 3.11) but it is not going to be installed",
-    "torch 2.13 compiled with CUDA enabled",
-    "unhandled system error in the mail queue",
-    "curl: (35) error 999",
-    "nvcc: NVIDIA (R) Cuda compiler driver",
-    'docker: could not select device driver "amd" with capabilities: [[render]].',
+    *(line for row, line in NEAR.items() if row not in ("xid-other", "nvml-unknown-error")),
 )
-"""What a healthy box or another program prints."""
 
 
 def ids(text: str) -> list[str]:
@@ -109,9 +170,35 @@ def test_a_printed_message_is_known(row) -> None:
     assert report.ok == all(each.severity == "info" for each in report.findings)
 
 
-@pytest.mark.parametrize("line", NEAR)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.symptoms], ids=lambda row: row.id)
+def test_what_only_looks_like_a_message_is_not_it(row) -> None:
+    number = row.id.removeprefix("xid-")
+    xid = f"NVRM: Xid (PCI:0000:65:00): {number}7, pid=1\nigb (0000:02:00): {number}, link up"
+    assert row.id not in ids(xid if number.isdigit() else NEAR[row.id])
+
+
+@pytest.mark.parametrize("line", NOTHING)
 def test_what_healthy_boxes_print_is_nothing(line: str) -> None:
     assert ids(line) == []
+
+
+def test_an_xid_is_found_behind_thousands_of_another() -> None:
+    text = (PRINTED["xid-31"] + "\n") * 5000 + PRINTED["xid-48"]
+    assert ids(text) == ["xid-48", "xid-31"]
+
+
+def test_the_program_s_error_explains_what_follows_it() -> None:
+    assert ids("\n".join([PRINTED["xid-31"], PRINTED["xid-43"], PRINTED["xid-45"]])) == ["xid-31"]
+    assert ids(PRINTED["xid-43"]) == ["xid-43"]
+    assert ids(f"{PRINTED['gpu-fell-off-the-bus']}\n{PRINTED['xid-45']}") == ["gpu-fell-off-the-bus"]
+
+
+def test_an_image_s_failures_are_looked_for_in_an_image_s_log() -> None:
+    def found(text: str) -> list[str]:
+        return [each.id for each in doctor_log(text, "x", ROWS, images=image_failures()).findings]
+
+    assert found("open /data/train.h5: Permission denied: read only") == []
+    assert found("docker push lab/box\ndenied: requested access to the resource is denied") == ["registry-denied"]
 
 
 def test_every_row_says_what_why_and_what_to_do() -> None:
@@ -149,9 +236,15 @@ def test_line_ends_and_colours_do_not_hide_anything(end: str) -> None:
 
 
 def test_builds_and_images_are_known_too() -> None:
-    rows = (*image_failures(), *build_failures(), *ROWS)
-    report = doctor_log("gcc: fatal error: Killed signal terminated program cc1plus", "build.log", rows)
-    assert "out-of-memory" in {each.id for each in report.findings}
+    rows = tuple({row.id: row for row in (*build_failures(), *ROWS)}.values())
+
+    def found(text: str) -> list[str]:
+        return [each.id for each in doctor_log(text, "build.log", rows, images=image_failures()).findings]
+
+    assert found("gcc: fatal error: Killed signal terminated program cc1plus") == ["out-of-memory"]
+    assert found("write /var/lib/docker/overlay2/x: no space left on device") == ["disk-full"]
+    assert found("docker run\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB") == ["gpu-memory"]
+    assert found(PRINTED["nvcc-architecture"]) == ["nvcc-architecture"]
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from provision.detect.doctor.look import Look, Rule
@@ -20,6 +21,15 @@ STATES: Mapping[str, str] = {
 BEFORE_TURING = 7.5
 OPEN_ONLY = 10.0
 LIBRARIES = ("libcuda1", "libnvidia-ml1", "libnvidia-compute", "libnvidia-gl", "nvidia-utils")
+ONE_RELEASE = (
+    "nvidia-driver", "nvidia-dkms", "nvidia-kernel-dkms", "nvidia-open-kernel-dkms", "nvidia-utils", "libcuda1",
+    "libnvidia-ml1", "libnvidia-compute", "kmod-nvidia", "nvidia-kernel-common",
+)  # fmt: skip
+"""Packages that a driver's release has together; settings, persistenced and modprobe have numbers of their own."""
+RELEASE = re.compile(r"\d{3}(?:\.\d{1,4}){1,2}")
+NVIDIAS = "/cuda/repos/"
+"""In the address of NVIDIA's repositories."""
+BUILD_ERROR = re.compile(r"\berror: |\bError \d|fatal error|Error!")
 DRIVERS = ("nvidia-driver", "nvidia-dkms", "nvidia-kernel", "nvidia-headless", "cuda-drivers", "nvidia-open")
 
 
@@ -58,6 +68,20 @@ def _kernel(look: Look) -> Iterator[Shown]:
         )
 
 
+def _build(look: Look) -> Iterator[Shown]:
+    """The last build of the module by DKMS, where it failed; while the driver works it is another kernel's."""
+    if look.works:
+        return
+    log = look.readings.text("dkms_make_log") or ""
+    line = next((line for line in log.splitlines() if BUILD_ERROR.search(line)), None)
+    broken = next((each for each in look.nvidia.dkms if each.state == "broken"), None)
+    if line is not None:
+        yield Shown(id="module-build-failed", evidence=line, where="DKMS's make.log")
+    elif broken is not None:
+        evidence = f"{broken.name}/{broken.version}, {broken.kernel or 'no kernel'}: broken"
+        yield Shown(id="module-build-failed", evidence=evidence, where="dkms status")
+
+
 def _flavour(look: Look) -> Iterator[Shown]:
     flavour = look.nvidia.loaded_flavour or look.facts.driver.module
     for gpu in look.facts.gpus:
@@ -94,6 +118,32 @@ def _installs(look: Look) -> Iterator[Shown]:
         yield Shown(id="two-installers", evidence=f"{runfile.evidence}, and driver packages", where="package manager")
 
 
+def _differ(look: Look) -> Iterator[Shown]:
+    """Packages that are always of one release: "580.95.05-0ubuntu1" and "580.95.05-1" are one."""
+    versions: dict[str, str] = {}
+    for each in look.nvidia.packages:
+        number = RELEASE.search(each.version) if each.name.startswith(ONE_RELEASE) else None
+        if number is not None:
+            versions.setdefault(number[0], each.name)
+    if len(versions) > 1:
+        evidence = ", ".join(f"{name} {number}" for number, name in versions.items())
+        yield Shown(id="packages-differ", evidence=evidence, where="package manager")
+
+
+def _origins(look: Look) -> Iterator[Shown]:
+    """Installed driver packages that come from NVIDIA's repository beside such as do not."""
+    installed = {(each.name, each.version) for each in look.nvidia.packages if each.name.startswith(ONE_RELEASE)}
+    origins: dict[bool, str] = {}
+    theirs = [each for each in look.nvidia.candidates or () if (each.name, each.version) in installed]
+    own = {(each.name, each.version) for each in theirs if NVIDIAS in each.repository}
+    for each in theirs:
+        if NVIDIAS in each.repository or (each.name, each.version) not in own:
+            origins.setdefault(NVIDIAS in each.repository, f"{each.name} {each.version} from {each.repository}")
+    if len(origins) > 1:
+        evidence = "; ".join(origins.values())
+        yield Shown(id="mixed-repositories", evidence=evidence, where="package lists", severity="warning")
+
+
 def _holds(look: Look) -> Iterator[Shown]:
     nvidia = look.nvidia
     if not nvidia.packages:
@@ -126,4 +176,6 @@ def _left(look: Look) -> Iterator[Shown]:
         yield Shown(id="reboot-required", evidence=evidence, where="modinfo nvidia" if differ else "/run")
 
 
-DRIVER_RULES: tuple[Rule, ...] = (_state, _versions, _kernel, _flavour, _keys, _installs, _holds, _left)
+DRIVER_RULES: tuple[Rule, ...] = (
+    _state, _versions, _kernel, _build, _flavour, _keys, _installs, _differ, _origins, _holds, _left,
+)  # fmt: skip

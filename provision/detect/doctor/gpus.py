@@ -10,8 +10,10 @@ from provision.detect.doctor.shown import Shown
 from provision.model.facts import Severity
 from provision.model.nvidia import GpuHealth
 
-LOGGED = frozenset({"gpu-fell-off-the-bus", "xid-hardware", "xid-firmware", "xid-driver", "xid-program"})
-"""Rows that a line of the kernel log proves, whatever the driver says now."""
+LOGGED = frozenset({"gpu-fell-off-the-bus", "oom-killed"})
+"""Rows that a line of the kernel log proves, whatever the driver says now; those of Xids as well."""
+PROGRAM = "illegal-instruction"
+"""A row that is an error in a program's log; in the kernel's it says that some program ended so, and no more."""
 NOW = frozenset(
     {"open-module-refuses", "legacy-gpu", "gsp-firmware", "module-key-rejected", "mismatch", "module-for-other-kernel"}
 )
@@ -23,10 +25,10 @@ WATTS = 1.0
 
 
 def _kernel_log(look: Look) -> Iterator[Shown]:
-    wanted = LOGGED if look.works else LOGGED | NOW
-    rows = [row for row in look.rows if row.id in wanted]
+    wanted = (LOGGED if look.works else LOGGED | NOW) | {PROGRAM}
+    rows = [row for row in look.rows if row.id in wanted or row.id.startswith("xid-")]
     for each in diagnose(look.readings.text("dmesg_nvidia") or "", rows):
-        yield Shown(id=each.id, evidence=each.line, where="dmesg")
+        yield Shown(id=each.id, evidence=each.line, where="dmesg", severity="warning" if each.id == PROGRAM else None)
 
 
 def _lost(look: Look) -> Iterator[Shown]:
@@ -58,33 +60,69 @@ def _slowed(look: Look) -> Iterator[Shown]:
         reasons = [reason for reason in gpu.throttle if reason in SLOWED]
         if reasons:
             heat = f" at {gpu.temperature_c} °C" if gpu.temperature_c is not None else ""
-            yield Shown(id="thermal-throttle", evidence=f"{_name(gpu)}: {', '.join(reasons)}{heat}", where="nvidia-smi")
+            evidence = f"{_name(gpu)}: {', '.join(reasons)}{heat}"
+            yield Shown(id="thermal-throttle", evidence=evidence, where=_asked(look))
 
 
 def _capped(look: Look) -> Iterator[Shown]:
     for gpu in look.nvidia.gpus:
         cap, default = gpu.power_limit_w, gpu.power_default_w
         if cap is not None and default is not None and cap < default - WATTS:
-            yield Shown(id="power-cap", evidence=f"{_name(gpu)}: {cap:g} W of {default:g} W", where="nvidia-smi")
+            yield Shown(id="power-cap", evidence=f"{_name(gpu)}: {cap:g} W of {default:g} W", where=_asked(look))
 
 
 def _asleep(look: Look) -> Iterator[Shown]:
     """Where somebody sits at a screen on it, the display keeps the card awake."""
     if look.nvidia.display or look.nvidia.persistenced in (None, "active") or not look.works:
         return
-    off = [gpu for gpu in look.nvidia.gpus if gpu.persistence is False]
-    if off:
-        yield Shown(id="persistence-off", evidence=f"{_name(off[0])}: persistence mode is off", where="nvidia-smi")
+    for gpu in look.nvidia.gpus:
+        if gpu.persistence is False:
+            yield Shown(id="persistence-off", evidence=f"{_name(gpu)}: persistence mode is off", where=_asked(look))
 
 
 def _mig(look: Look) -> Iterator[Shown]:
     for gpu in look.facts.gpus:
         if gpu.mig is not None and gpu.mig.enabled and not gpu.mig.devices:
-            yield Shown(id="mig-without-slices", evidence=f"{gpu.name}: MIG mode on, 0 MIG devices", where="nvidia-smi")
+            yield Shown(id="mig-without-slices", evidence=f"{gpu.name}: MIG mode on, 0 MIG devices", where=_asked(look))
+
+
+def _not_driven(look: Look) -> Iterator[Shown]:
+    """Found by detection, which compares the bus with what the driver lists."""
+    for found in look.facts.findings:
+        if found.id == "gpu_not_driven":
+            yield Shown(id="gpu-not-driven", evidence=f"{found.what}: {found.why}", where="PCIe")
+
+
+def _no_uvm(look: Look) -> Iterator[Shown]:
+    """nvidia-modprobe makes the file when the first program asks for CUDA; without it nobody may. Jetson, WSL and
+    containers have other files, or none."""
+    files = look.nvidia.device_files
+    if not look.works or files is None or "nvidiactl" not in files or "nvidia-uvm" in files:
+        return
+    names = {each.name for each in look.nvidia.packages}
+    made = not names or any(name.startswith("nvidia-modprobe") for name in names)
+    evidence = f"{', '.join(sorted(files)[:8])}; no nvidia-uvm" + ("" if made else ", and no package nvidia-modprobe")
+    yield Shown(id="uvm-missing", evidence=evidence, where="/dev", severity="info" if made else "warning")
+
+
+def _asked(look: Look) -> str:
+    """Who told the state of the GPUs."""
+    return "NVML" if look.readings.text("nvml.json") is not None else "nvidia-smi"
 
 
 def _name(gpu: GpuHealth) -> str:
     return f"GPU {gpu.pci_address or 'of an unknown address'}"
 
 
-GPU_RULES: tuple[Rule, ...] = (_kernel_log, _lost, _reserved, _narrow, _slowed, _capped, _asleep, _mig)
+GPU_RULES: tuple[Rule, ...] = (
+    _kernel_log,
+    _lost,
+    _reserved,
+    _narrow,
+    _not_driven,
+    _slowed,
+    _capped,
+    _asleep,
+    _mig,
+    _no_uvm,
+)

@@ -11,14 +11,20 @@ from provision.model.doctor import DoctorFinding
 from provision.model.facts import Severity
 
 LONGEST = 240
-"""Characters of evidence that are shown."""
+"""Characters of a piece of evidence that are shown."""
+MOST = 4
+"""Pieces of evidence that are shown of one finding: a box may have 16 GPUs that all have it."""
 
 EXPLAINS: Mapping[str, frozenset[str]] = {
-    "gpu-fell-off-the-bus": frozenset({"gpu-lost", "no-devices", "driver-silent"}),
-    "gpu-lost": frozenset({"driver-silent"}),
-    "open-module-refuses": frozenset({"no-devices", "wrong-flavour", "driver-silent"}),
-    "wrong-flavour": frozenset({"no-devices"}),
-    "legacy-gpu": frozenset({"no-devices", "driver-silent"}),
+    "gpu-fell-off-the-bus": frozenset(
+        {"gpu-lost", "no-devices", "driver-silent", "gpu-not-driven", "xid-43", "xid-45"}
+    ),
+    "gpu-lost": frozenset({"driver-silent", "gpu-not-driven"}),
+    "xid-13": frozenset({"xid-43", "xid-45"}),
+    "xid-31": frozenset({"xid-43", "xid-45"}),
+    "open-module-refuses": frozenset({"no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}),
+    "wrong-flavour": frozenset({"no-devices", "gpu-not-driven"}),
+    "legacy-gpu": frozenset({"no-devices", "driver-silent", "gpu-not-driven"}),
     "gsp-firmware": frozenset({"no-devices", "driver-silent"}),
     "module-key-rejected": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled"}),
     "key-not-enrolled": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
@@ -30,6 +36,13 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "module-for-other-kernel": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
     "gpu-reserved-for-guest": frozenset({"driver-not-loaded", "no-driver", "no-devices"}),
     "half-held": frozenset({"unattended-upgrades"}),
+    "mixed-repositories": frozenset({"packages-differ"}),
+    "half-installed": frozenset({"packages-differ"}),
+    "two-installers": frozenset({"library-mix"}),
+    "masked-flags": frozenset({"cpu-below-numpy"}),
+    "nvcc-architecture": frozenset({"gpu-too-old-for-cuda"}),
+    "numpy-abi": frozenset({"numpy-2"}),
+    "gpu-memory": frozenset({"out-of-memory"}),
     "skips-gpu": frozenset({"no-cuda-drivers"}),
     "docker-no-gpu": frozenset({"docker-not-configured"}),
 }
@@ -50,21 +63,26 @@ class Shown:
 
 def told(shown: Iterable[Shown], rows: Sequence[KnownFailure]) -> tuple[DoctorFinding, ...]:
     """With the rows' words: errors first, then in the table's order; consequences of others left out."""
-    first: dict[str, Shown] = {}
+    by_id: dict[str, list[Shown]] = {}
     for each in shown:
-        first.setdefault(each.id, each)
-    explained = {other for name in first for other in EXPLAINS.get(name, ())}
-    found = [_told(first[row.id], row) for row in rows if row.id in first and row.id not in explained]
+        by_id.setdefault(each.id, []).append(each)
+    explained = {other for name in by_id for other in EXPLAINS.get(name, ())}
+    found = [_told(by_id[row.id], row) for row in rows if row.id in by_id and row.id not in explained]
     return tuple(sorted(found, key=lambda each: ORDER[each.severity]))
 
 
-def _told(shown: Shown, row: KnownFailure) -> DoctorFinding:
+def _told(shown: Sequence[Shown], row: KnownFailure) -> DoctorFinding:
+    """The gravest, the first among equals, and with it the others of the same place: several GPUs may be ill."""
+    worst = min(shown, key=lambda each: ORDER[each.severity or row.severity])
+    more = [each.evidence for each in shown if each.where == worst.where and each.evidence != worst.evidence]
+    lines = [worst.evidence, *dict.fromkeys(more)]
+    text = "; ".join(printable(line, LONGEST) for line in lines[:MOST])
     return DoctorFinding(
         id=row.id,
-        severity=shown.severity or row.severity,
+        severity=worst.severity or row.severity,
         what=row.what or row.id.replace("-", " "),
-        evidence=printable(shown.evidence, LONGEST),
-        where=shown.where,
+        evidence=text + (f"; and {len(lines) - MOST} more" if len(lines) > MOST else ""),
+        where=worst.where,
         cause=row.cause,
         remedy=row.remedy,
         source=row.source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from provision.detect.doctor.look import Look, Rule
 from provision.detect.doctor.shown import Shown
@@ -27,6 +27,20 @@ def _blas(look: Look) -> Iterator[Shown]:
         yield Shown(id="blas-pinned", evidence=f"{found.what}; {found.why}", where="environment")
 
 
+FINDINGS: Mapping[str, str] = {"masked_flags": "masked-flags", "not_glibc": "musl"}
+"""What detection finds of CPU and system that stops frameworks, and doctor's row for it."""
+
+
+def _cpu(look: Look) -> Iterator[Shown]:
+    for found in look.facts.findings:
+        if found.id in FINDINGS:
+            yield Shown(id=FINDINGS[found.id], evidence=found.why, where="/proc/cpuinfo and the C library")
+    cpu = look.facts.cpu
+    if cpu.arch == "x86_64" and cpu.flags and cpu.level in (None, "x86-64-v1"):
+        evidence = f"{cpu.model_name or 'this CPU'}: level {cpu.level or 'below x86-64-v1'}"
+        yield Shown(id="cpu-below-numpy", evidence=evidence, where="/proc/cpuinfo")
+
+
 def _variable(look: Look, name: str) -> str:
     lines = (look.readings.text("user_environment") or "").splitlines()
     return next((line.partition("=")[2] for line in lines if line.startswith(f"{name}=")), "")
@@ -37,6 +51,8 @@ def _docker(look: Look) -> Iterator[Shown]:
     if version is not None and docker in ("plain", "snap"):
         which = "snap's Docker" if docker == "snap" else "no runtime nvidia in Docker's configuration"
         yield Shown(id="docker-not-configured", evidence=f"nvidia-ctk {version}; {which}", where="/etc/docker")
+    elif version is None and docker in ("plain", "snap") and look.works:
+        yield Shown(id="container-toolkit-missing", evidence="docker is there, nvidia-ctk is not", where="PATH")
 
 
-SYSTEM_RULES: tuple[Rule, ...] = (_library_path, _hidden, _blas, _docker)
+SYSTEM_RULES: tuple[Rule, ...] = (_library_path, _hidden, _blas, _cpu, _docker)
