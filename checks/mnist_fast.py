@@ -333,8 +333,8 @@ def train_jax(job: Job) -> dict[str, Any]:
     def fresh() -> None:
         learnt, running = jax_weights(job.seed)
         zeros = [0 * weight for weight in learnt]
-        held.update(state=jax.device_put((learnt, running, zeros, zeros, 0.0), device))
-        held.update(key=jax.device_put(jax.random.PRNGKey(job.seed + 1), device))
+        start = ((learnt, running, zeros, zeros, 0.0), jax.random.PRNGKey(job.seed + 1))
+        held["state"], held["key"] = jax.device_put(start, device)
 
     def step(number: int, rate: float) -> None:
         if number == 0:
@@ -343,10 +343,8 @@ def train_jax(job: Job) -> dict[str, Any]:
         held["state"] = one(held["state"], images, labels, held["order"], number * BATCH, rate)
 
     def accuracy() -> float:
-        found = [
-            right(*held["state"][:2], test_images[at : at + 2000], test_labels[at : at + 2000])
-            for at in range(0, len(test_images), 2000)
-        ]
+        parts = [slice(first, first + 2000) for first in range(0, len(test_images), 2000)]
+        found = [right(*held["state"][:2], test_images[part], test_labels[part]) for part in parts]
         return float(jnp.stack(found).sum()) / len(test_images)
 
     def warm_up() -> None:
@@ -357,8 +355,8 @@ def train_jax(job: Job) -> dict[str, Any]:
         fresh()
 
     found = timed(job, warm_up, step, accuracy)
-    tensors = [*held["state"][0], images, labels, test_images]
-    return {"version": jax.__version__, "ran_on": places(tensors), **found}
+    ran_on = places([*held["state"][0], images, labels, test_images])
+    return {"version": jax.__version__, "ran_on": ran_on, **found}
 
 
 TRAINERS = {"tensorflow": train_tensorflow, "pytorch": train_pytorch, "jax": train_jax}
