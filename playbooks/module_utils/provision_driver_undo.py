@@ -20,6 +20,7 @@ REPAIR = {
 }
 BACK = {"apt": "apt-get install -y --allow-downgrades", "dnf": "dnf -y install --allowerasing"}
 REMOVE = {"apt": "apt-get purge -y", "dnf": "dnf -y remove"}
+QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 HOLD = {"apt": "apt-mark unhold", "dnf": "dnf versionlock delete"}
 
 
@@ -53,7 +54,7 @@ def go_back(box: Box, manager: Any, record: Record, initramfs: Sequence[str]) ->
         manager.unhold(held)
     _branch_back(manager, record)
     if previous and any(now.get(name) != version for name, version in previous.items()):
-        manager.install(sorted(previous.items()), files=kept(box), downgrade=True)
+        _install_previous(box, manager, previous)
         now = family(manager.installed(FAMILY))
     asked = versions(record.get("packages"))
     new = sorted({*now, *(name for name in asked if name in now)} - set(previous))
@@ -66,6 +67,26 @@ def go_back(box: Box, manager: Any, record: Record, initramfs: Sequence[str]) ->
     held = held_before(record)
     if held:
         manager.hold(held)
+
+
+def _install_previous(box: Box, manager: Any, previous: Mapping[str, str]) -> None:
+    """The packages of before, over whatever a killed or failed operation has left. Raises Failure."""
+    files = kept(box)
+    try:
+        manager.install(sorted(previous.items()), files=files, downgrade=True)
+    except Failure as failure:
+        _over(box, manager, files, len(previous), failure)
+        manager.install(sorted(previous.items()), files=files, downgrade=True)
+
+
+def _over(box: Box, manager: Any, files: Sequence[Path], packages: int, first: Failure) -> None:
+    # apt plans nothing while packages lack what they need of each other; dpkg puts the old ones over them all the same
+    whole = len(files) >= packages and all(path.suffix == ".deb" for path in files)
+    if not whole or box.run(["dpkg", "--install", *map(str, files)], QUIET).status:
+        try:
+            manager.repair()
+        except Failure:
+            raise first from None
 
 
 def held_before(record: Record) -> list[str]:
@@ -117,7 +138,10 @@ def by_hand(box: Box, manager: str, record: Record, initramfs: Sequence[str]) ->
     new = sorted(set(versions(record.get("packages"))) - set(previous))
     if new:
         lines.append(f"{REMOVE[manager]} {' '.join(map(shlex.quote, new))}")
-    if previous:
+    if files and manager == "apt":
+        lines.append(f"dpkg --install {' '.join(shlex.quote(str(path)) for path in files)}")
+        lines.append(REPAIR[manager][1])
+    elif previous:
         joint = "=" if manager == "apt" else "-"
         names = [str(path) for path in files] or [f"{name}{joint}{version}" for name, version in previous.items()]
         lines.append(f"{BACK[manager]} {' '.join(map(shlex.quote, names))}")
