@@ -45,6 +45,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 packages: {description: "With their versions.", type: list, elements: dict, returned: success}
+choice: {description: "Packages as they were asked for.", type: list, elements: dict, returned: available}
 repositories: {description: "To be configured, or free to be removed.", type: list, elements: dict, returned: success}
 held: {description: "What stays at its version.", type: list, elements: str, returned: success}
 """

@@ -39,8 +39,8 @@ def available(manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         _room(rehearsal.disk_mib)
     return {
         "packages": [{"name": name, "version": version} for name, version in wanted],
+        "choice": choice.packages,
         "repositories": choice.repositories,
-        "present": installed,
         "pin": pin_of(choice),
     }
 
@@ -48,7 +48,7 @@ def available(manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
 def present(manager: Any, params: Mapping[str, Any], dry: bool) -> dict[str, Any]:
     """Install ``params["wanted"]`` (from ``available``): exact versions."""
     wanted = [(one["name"], one["version"]) for one in params["wanted"]]
-    names = [one["name"] for one in params["packages"]] or [name for name, _ in wanted]
+    names = [one["name"] for one in params["packages"]]
     pin = params["pin"] if params["pin_names"] else ""
     locked = bool(pin) and pin not in manager.held()
     urls = [one["url"] for one in params["repositories"] if one["id"].startswith("cuda-")]
@@ -125,7 +125,7 @@ def _room(needed_mib: int) -> None:
 def _answer(
     manager: Any, names: Sequence[str], *, changed: bool, pin: str, params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    there = manager.installed(names)
+    there = manager.installed(names) if names else {}
     held = [f"{params['pin_names']} at {pin}"] if pin else []
     return {
         "changed": changed,

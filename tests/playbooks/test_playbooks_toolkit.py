@@ -169,3 +169,14 @@ def test_persistence_waits_for_the_module(roles: Roles) -> None:
     assert roles.site.changed() == []
     assert roles.play("persistenced", persistenced_state="absent"), roles.site.output
     assert box.exec(["test", "-e", "/etc/systemd/system/nvidia-persistenced.service.d"]).status == 1
+
+
+def test_the_distributions_driver_stays_with_nvidias_repository_beside_it(roles: Roles) -> None:
+    box = roles.box
+    box.install_debian_driver()
+    assert roles.play("cuda_toolkit", **mirror_of(box, "cuda_toolkit")), roles.site.output
+    box.sh("apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get -y -q dist-upgrade")
+    assert box.installed("libcuda1") == {"libcuda1": "535.261.03-1"}
+    assert roles.play("cuda_toolkit", **mirror_of(box, "cuda_toolkit")), roles.site.output
+    assert roles.site.changed() == []
+    assert roles.done("Install the CUDA toolkit")["packages"] == [{"name": "cuda-toolkit-12-6", "version": "12.6.3-1"}]
