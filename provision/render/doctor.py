@@ -46,7 +46,7 @@ def _verdict(report: DoctorReport) -> str:
     counts = {word: sum(each.severity == word for each in report.findings) for word in ("error", "warning", "info")}
     told = [f"{count} {word}{'s' if count > 1 and word != 'info' else ''}" for word, count in counts.items() if count]
     if report.ok:
-        return f"nothing is wrong ({looked}{'; ' + ', '.join(told) if told else ''})"
+        return f"no known failure shows ({looked}{'; ' + ', '.join(told) if told else ''})"
     return f"found {', '.join(told)} ({looked})"
 
 

@@ -13,7 +13,7 @@ from provision.detect.doctor.shown import Shown
 from provision.errors import UsageError
 from provision.model.facts import Cpu
 
-LIMIT_BYTES = 64 * 1024 * 1024
+LIMIT_BYTES = 32 * 1024 * 1024
 """Of a log. A longer one is read at both its ends: the beginning says what runs, the end how it ended."""
 HALF = LIMIT_BYTES // 2
 MOST_BYTES = 1024 * 1024 * 1024

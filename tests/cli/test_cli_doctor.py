@@ -33,7 +33,7 @@ def test_a_broken_host_is_told_with_evidence_cause_and_remedy(golden: Callable[[
 def test_a_healthy_host_leaves_with_nothing_wrong() -> None:
     done = doctor("--from", str(HEALTHY))
     assert done.returncode == 0
-    assert b"nothing is wrong" in done.stdout
+    assert b"no known failure shows" in done.stdout
 
 
 def test_json_is_one_document_with_every_key() -> None:
@@ -141,5 +141,5 @@ def test_remarks_alone_are_told_and_nothing_is_wrong() -> None:
     report = DoctorReport(ok=True, host="box", findings=(remark,), looked_at=("a", "b"), not_read=("the kernel log",))
     text = doctor_text(report)
     assert "info: a GPU's power cap is below its default (power-cap)\n  evidence: nvidia-smi: 200 W of 350 W\n" in text
-    end = "nothing is wrong (2 readings; 1 info)\n  looked at: a, b\n  not looked at: the kernel log\n"
+    end = "no known failure shows (2 readings; 1 info)\n  looked at: a, b\n  not looked at: the kernel log\n"
     assert text.endswith(end)

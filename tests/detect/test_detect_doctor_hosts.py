@@ -108,6 +108,27 @@ def test_every_made_machine_is_told_what_it_was_made_for() -> None:
         assert {each.id: each.severity for each in report.findings} == MADE.get(folder.name, {}), folder.name
 
 
+@pytest.mark.parametrize(
+    ("name", "where", "evidence"),
+    [
+        (
+            "kvm-masked-guest-rtx2080ti-mismatch",
+            "nvidia-smi",
+            'nvidia-smi says: "Failed to initialize NVML: Driver/library version mismatch"; the loaded module is 515.65.01',
+        ),
+        (
+            "intel-haswell-i5-4570-gtx960-nouveau",
+            "lspci",
+            "the nouveau kernel module drives the GPU, NVIDIA's is not loaded",
+        ),
+    ],
+)
+def test_evidence_is_what_was_read_and_where(shared: Path, name: str, where: str, evidence: str) -> None:
+    readings = read_dump(shared / "hosts" / name)
+    finding = doctor_host(readings, host_facts(readings, chips(), host=name), ROWS).findings[0]
+    assert (finding.where, finding.evidence) == (where, evidence)
+
+
 def looked(facts: Facts, **readings: str) -> DoctorReport:
     return doctor_host(Readings(readings), facts, ROWS)
 

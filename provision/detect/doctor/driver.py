@@ -18,6 +18,8 @@ STATES: Mapping[str, str] = {
     "failed": "driver-silent",
 }
 """Row by driver state; "unknown" says nothing."""
+BY_MODULES = ("absent", "nouveau", "not_loaded")
+"""States that the list of loaded modules shows; nvidia-smi or NVML, the others."""
 BEFORE_TURING = 7.5
 OPEN_ONLY = 10.0
 LIBRARIES = ("libcuda1", "libnvidia-ml1", "libnvidia-compute", "libnvidia-gl", "nvidia-utils")
@@ -40,9 +42,9 @@ def _state(look: Look) -> Iterator[Shown]:
         return
     if driver.state == "failed" and "GPU is lost" in driver.detail:
         row = "gpu-lost"
-    yield Shown(
-        id=row, evidence=driver.detail, where="nvidia-smi" if "nvidia-smi says" in driver.detail else "readings"
-    )
+    modules = "/proc/modules" if look.readings.text("proc_modules") is not None else "lspci"
+    where = modules if driver.state in BY_MODULES and "nvidia-smi says" not in driver.detail else "nvidia-smi"
+    yield Shown(id=row, evidence=driver.detail, where=where)
 
 
 def _versions(look: Look) -> Iterator[Shown]:

@@ -26,6 +26,7 @@ WATTS = 1.0
 
 def _kernel_log(look: Look) -> Iterator[Shown]:
     wanted = (LOGGED if look.works else LOGGED | NOW) | {PROGRAM}
+    wanted -= {look.facts.driver.state}  # "mismatch": nvidia-smi's words say more than half a message
     rows = [row for row in look.rows if row.id in wanted or row.id.startswith("xid-")]
     for each in diagnose(look.readings.text("dmesg_nvidia") or "", rows):
         yield Shown(id=each.id, evidence=each.line, where="dmesg", severity="warning" if each.id == PROGRAM else None)
