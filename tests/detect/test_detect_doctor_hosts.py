@@ -114,7 +114,8 @@ def test_every_made_machine_is_told_what_it_was_made_for() -> None:
         (
             "kvm-masked-guest-rtx2080ti-mismatch",
             "nvidia-smi",
-            'nvidia-smi says: "Failed to initialize NVML: Driver/library version mismatch"; the loaded module is 515.65.01',
+            'nvidia-smi says: "Failed to initialize NVML: Driver/library version mismatch"; '
+            "the loaded module is 515.65.01",
         ),
         (
             "intel-haswell-i5-4570-gtx960-nouveau",
