@@ -338,9 +338,11 @@ class Apt:
         raise Failure("unknown_system", f"apt has no module streams, and {name} was asked for")
 
     def repair(self) -> None:
-        self._manager.change(
-            ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], "mend half-installed packages"
-        )
+        # where dpkg itself was killed between two packages, only apt can mend what they need of each other
+        with contextlib.suppress(Failure):
+            self._manager.change(
+                ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], "mend half-installed packages"
+            )
         self._manager.change(["apt-get", "-y", "-q", *KEEP, "-f", "install"], "mend half-installed packages")
 
 
