@@ -19,6 +19,8 @@ OF_THE_HOST = frozenset(
     {"no_python", "sudo_not_allowed", "sudo_password_wrong", "sudo_password_wanted", "disk_full", "not_writable"}
 )
 """Ansible calls these a failed task, and a reader an unusable host. Kinds of run/ssh_failures.py."""
+OF_ANSIBLE = frozenset({"include_role", "include_tasks", "import_tasks", "include_vars", "setup", "meta"})
+"""Actions that only arrange what follows, or look: worth a word only when they fail."""
 OUTCOMES: dict[str, Literal["ok", "failed", "skipped"]] = {
     "runner_on_ok": "ok",
     "runner_on_failed": "failed",
@@ -77,7 +79,7 @@ class Events:
             return
         if kind == "runner_on_start":
             self._rows[host].running = step_title(str(data.get("task", "")))
-            self._rows[host].untold_since = time.monotonic()
+            self._rows[host].untold_since = None if _arranges(data) else time.monotonic()
         elif kind in OUTCOMES:
             self._outcome(host, str(kind), data)
 
@@ -91,6 +93,9 @@ class Events:
     def _outcome(self, host: str, kind: str, data: Mapping[str, Any]) -> None:
         row, title, result = self._rows[host], step_title(str(data.get("task", ""))), data.get("res") or {}
         status = OUTCOMES[kind]
+        if _arranges(data) and status != "failed":
+            row.running, row.untold_since = "", None
+            return
         if row.untold_since is not None and status != "skipped":
             self._tell(host, "step", title)
         row.running, row.untold_since = "", None
@@ -158,6 +163,11 @@ class Events:
 
     def _last_words(self) -> str:
         return "\n".join("\n".join(self._said).strip().splitlines()[-TAIL_LINES:])
+
+
+def _arranges(data: Mapping[str, Any]) -> bool:
+    """Whether an event's task is one of Ansible's own housekeeping."""
+    return str(data.get("task_action") or "").rpartition(".")[2] in OF_ANSIBLE
 
 
 def step_title(task: str) -> str:

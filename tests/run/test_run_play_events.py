@@ -154,3 +154,15 @@ def test_ansibles_own_argument_check_is_told_only_when_it_fails() -> None:
     assert told == []
     taken.take(outcome("failed", task=name, msg="argument 'x' is required"))
     assert [step.title for step in taken.results(cancelled=True)["a"].steps] == [name]
+
+
+def test_ansibles_own_housekeeping_is_told_only_when_it_fails() -> None:
+    told: list[Progress] = []
+    events = Events({"box": "box"}, told.append, lambda host, text: Failure(what=text))
+    include = {"host": "box", "task": "Driver", "task_action": "ansible.builtin.include_role", "res": {}}
+    events.take({"event": "runner_on_start", "event_data": include})
+    events.tell_running()
+    events.take({"event": "runner_on_ok", "event_data": include})
+    assert told == []
+    events.take({"event": "runner_on_failed", "event_data": {**include, "res": {"msg": "no such role"}}})
+    assert [(each.kind, each.step) for each in told] == [("failed", "Driver")]
