@@ -18,6 +18,9 @@ FIELDS = ("version", "license", "signer", "vermagic", "filename")
 LIBRARIES = ("libnvidia-ml.so", "libcuda.so")
 LIBRARY_FOLDERS = ("/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib")
 LOG_LINES = 25
+PLACES = ("/var/lib/dkms", "/lib/modules/{kernel}", "/usr/src")
+"""Where a build writes. DKMS 3.0 goes on where its copy of a built module fails for want of room."""
+AGAIN = "run the same command again"
 
 
 class Cause(NamedTuple):
@@ -129,6 +132,10 @@ def missing(box: Box, branch: str, wanted: str, modules: list[KernelModule]) -> 
     if log is not None:
         text = log.read_text(encoding="utf-8", errors="replace")
         return build_failure(what, text, str(log))
+    full = [path for path in PLACES if (free := box.free_mib(path.format(kernel=box.kernel))) is not None and free < 16]
+    if full:
+        why = f"No space left on device: {', '.join(full).format(kernel=box.kernel)}"
+        return Failure("disk_full", what, why, f"free some space there, and {AGAIN}")
     other = [one.version for one in modules if one.flavour == wanted and one.kernel == box.kernel]
     if other and found:
         return mix(other[0], found)

@@ -113,9 +113,10 @@ def would_remove(seen: Look, versions: Mapping[str, str]) -> Failure | None:
     """A desktop, say, that does not go together with the driver's packages. Only what the manager can tell is told."""
     rows = [*versions.items(), *((name, "") for name in seen.want.headers if name not in seen.installed)]
     try:
-        foreseen = seen.manager.rehearse(rows, repositories=seen.want.repositories, components=seen.want.components)
+        places = {"repositories": seen.want.repositories, "components": seen.want.components}
+        foreseen = seen.manager.rehearse(rows, **places, lock=seen.want.lock)
     except Failure as failure:
-        # without the pin and the holds that the installation sets, dependencies are not what they will be
+        # with holds that the installation lifts, dependencies are not what they will be
         return failure if failure.kind == "disk_full" else None
     others = sorted(name for name in foreseen.removed if not family_name(name))
     if not others:

@@ -124,7 +124,9 @@ class FakeManager:
                 self.box.module = None
                 self.box.libraries("")
 
-    def rehearse(self, packages: Sequence[tuple[str, str]], repositories: Any = (), components: Any = ()) -> Any:
+    def rehearse(
+        self, packages: Sequence[tuple[str, str]], repositories: Any = (), components: Any = (), lock: str = ""
+    ) -> Any:
         class Rehearsal:
             removed: Sequence[str] = ()
 

@@ -47,6 +47,15 @@ def test_libraries_of_another_release_are_a_mix(box: FakeBox) -> None:
     assert raised.value.why == "the module is 580.95.05, the libraries are 580.105.08"
 
 
+def test_a_disk_that_was_full_when_the_module_was_copied(box: FakeBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.libraries("580.95.05")
+    monkeypatch.setattr(box, "free_mib", lambda path: 0 if path == "/var/lib/dkms" else 90000)
+    with pytest.raises(Failure) as raised:
+        built(box, "580", "proprietary")
+    assert (raised.value.kind, raised.value.why) == ("disk_full", "No space left on device: /var/lib/dkms")
+    assert raised.value.hint == "free some space there, and run the same command again"
+
+
 def test_libraries_are_found_where_each_distribution_puts_them(box: FakeBox) -> None:
     box.put("/usr/lib/x86_64-linux-gnu/nvidia/current/libcuda.so.535.261.03", "")
     box.put("/usr/lib64/libnvidia-ml.so.580.95.05", "")
