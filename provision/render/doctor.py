@@ -18,10 +18,6 @@ def doctor_text(report: DoctorReport) -> str:
     if report.findings:
         lines.append("")
     lines.append(_verdict(report))
-    if report.looked_at[1:]:
-        lines += textwrap.wrap(
-            f"looked at: {', '.join(report.looked_at)}", WIDTH, initial_indent="  ", subsequent_indent="    "
-        )
     lines += [f"  not looked at: {text}" for text in report.not_read]
     return "\n".join(lines) + "\n"
 

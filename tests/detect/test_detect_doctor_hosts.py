@@ -188,6 +188,7 @@ STATES: tuple[tuple[str, Facts, list[str]], ...] = (
     ("a reboot is due", working(reboot_required=True), ["reboot-required"]),
     ("cut off", working(record=replace(RECORD, state="changing", rebooted=False)), ["cut-off-run"]),
     ("not loaded", broken("not_loaded", record=RECORD), ["driver-not-loaded", "not-loaded-after-reboot"]),
+    ("not rebooted yet", broken("nouveau", record=replace(RECORD, rebooted=False)), ["waits-for-reboot"]),
     ("confirmed", working(record=replace(RECORD, state="confirmed")), []),
     ("another CUDA first", working(environment={"LD_LIBRARY_PATH": "/usr/local/cuda-11.8/lib64"}), ["library-path"]),
     ("a path without CUDA", working(environment={"LD_LIBRARY_PATH": "/opt/lib"}), []),

@@ -89,9 +89,7 @@ def test_a_plan_with_a_step_that_nothing_does_is_refused_before_anything_changes
     (report,) = carry_out(Target(host=LOCALHOST, plan=needs_driver))
     (failure,) = report.failures
     assert failure.exit_code == 5
-    assert failure.what == (
-        "the plan for localhost has a step that has to be done by hand: Install NVIDIA driver 580"
-    )
+    assert failure.what == ("the plan for localhost has a step that has to be done by hand: Install NVIDIA driver 580")
     assert failure.why == "Install NVIDIA driver 580: nvidia-driver-580"
     assert "--device cpu" in failure.hint
     assert report.steps == ()

@@ -168,6 +168,9 @@ def _left(look: Look) -> Iterator[Shown]:
     record = nvidia.record
     if record is not None and record.state == "changing":
         yield Shown(id="cut-off-run", evidence=f"branch {record.branch}, state changing", where="/var/lib/provision")
+    if record is not None and record.state == "installed" and record.rebooted is False and not look.works:
+        evidence = f"{record.version or record.branch} is installed, and the box was not rebooted since"
+        yield Shown(id="waits-for-reboot", evidence=evidence, where="/var/lib/provision")
     if record is not None and record.state == "installed" and record.rebooted and not look.works:
         evidence = f"{record.version or record.branch} installed, rebooted, and the driver is {look.facts.driver.state}"
         yield Shown(id="not-loaded-after-reboot", evidence=evidence, where="/var/lib/provision")

@@ -30,6 +30,7 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "key-not-enrolled": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
     "key-waits": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled"}),
     "mismatch": frozenset({"driver-not-loaded", "reboot-required", "library-mix"}),
+    "waits-for-reboot": frozenset({"nouveau", "no-driver", "driver-not-loaded", "mismatch", "reboot-required"}),
     "nouveau": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "no-driver"}),
     "headers-missing": frozenset({"driver-not-loaded", "module-for-other-kernel", "not-loaded-after-reboot"}),
     "module-build-failed": frozenset({"driver-not-loaded"}),
