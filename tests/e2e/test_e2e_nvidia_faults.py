@@ -23,7 +23,7 @@ OLD, NEW = "535.274.02", "580.95.05"
 HEADERS = f"linux-headers-{KERNEL}"
 POINTS = ("preinst:nvidia-kernel-common", "build", "postinst:nvidia-driver-cuda", "update-initramfs")
 """Within each stage of the installation: packages begin, the module is built, packages end, the initramfs is made."""
-WAIT_S = 90.0
+WAIT_S = 300.0
 
 
 @pytest.fixture(params=["bare", "upgrade"])

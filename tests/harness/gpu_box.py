@@ -28,7 +28,7 @@ PROGRAMS = (
     "/usr/bin/dmesg", "/usr/local/sbin/machine-boot", "/usr/local/sbin/machine-hook",
 )  # fmt: skip
 PROGRAM = '#!/bin/sh\nPYTHONPATH=/usr/local/lib/machine exec /usr/bin/python3 -m harness.gpu_machine {name} "$@"\n'
-WAIT_S = 120.0
+WAIT_S = 300.0
 
 DRIVER = (
     "nvidia-driver-cuda", "libcuda1", "libnvidia-ml1", "libnvidia-ptxjitcompiler1", "nvidia-kernel-common",
