@@ -152,6 +152,8 @@ class DriverOutcome:
     """Packages that upgrades leave alone from now on."""
     undo: tuple[str, ...] = ()
     """Commands that take it back, in order."""
+    notes: tuple[str, ...] = ()
+    """What was seen before and is no obstacle: a desktop that runs, a virtual machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from provision.model.report import DriverOutcome
+
+WIDTH = 100
 
 STATES = {
     "installed": "is installed, and not loaded yet",
@@ -18,7 +22,9 @@ def driver_lines(driver: DriverOutcome) -> list[str]:
     lines = [f"driver: NVIDIA {version} ({driver.module} module) {STATES[driver.state]}"]
     lines += [f"  reboot: {why}" for why in driver.reboot_why if driver.reboot_needed]
     lines += [f"  at the console: {line}" for line in driver.console]
+    lines += [f"  note: {line}" for line in driver.notes]
     if driver.held:
-        lines.append(f"  held against upgrades: {', '.join(driver.held)}")
+        held = f"  held against upgrades: {', '.join(driver.held)}"
+        lines += textwrap.wrap(held, WIDTH, subsequent_indent=" " * 4, break_long_words=False, break_on_hyphens=False)
     lines += [f"  undo: {line}" for line in driver.undo]
     return lines

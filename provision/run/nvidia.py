@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from provision.run.execute import Options, Target
 
 OnEvent = Callable[[Progress], None]
+LOOKED = "Look at the box"
 INSTALLED = "Install the NVIDIA driver"
 CONFIRMED = "Confirm the NVIDIA driver"
 REBOOT = "reboot_needed"
@@ -109,6 +110,7 @@ def driver_outcome(setup: DriverSetup | None, data: Mapping[str, Mapping[str, An
         console=_texts(done.get("console")),
         held=_texts(done.get("held") or first.get("held")),
         undo=_texts(done.get("undo") or first.get("undo")),
+        notes=_texts(data.get(LOOKED, {}).get("notes")),
     )
 
 

@@ -60,11 +60,13 @@ def test_work_at_the_console_comes_before_the_reboot() -> None:
 def test_a_driver_that_could_be_loaded_at_once_is_ready() -> None:
     confirmed = {"state": "confirmed", "version": "580.178.04", "branch": "580", "module": "proprietary"}
     installed = {**DONE, "reboot": {"needed": False, "why": []}}
-    data = {"Install the NVIDIA driver": installed, "Confirm the NVIDIA driver": confirmed}
+    looked = {"notes": ["a desktop is running"]}
+    data = {"Look at the box": looked, "Install the NVIDIA driver": installed, "Confirm the NVIDIA driver": confirmed}
     found = outcome_of(TARGET, SETUP, result(data), unreaped=False)
     assert isinstance(found, Ready)
     assert found.driver is not None
     assert (found.driver.state, found.driver.reboot_needed) == ("confirmed", False)
+    assert found.driver.notes == ("a desktop is running",)
     assert found.driver.undo == ("sudo apt-mark unhold nvidia-driver-cuda",), "from the first of the two"
 
 
