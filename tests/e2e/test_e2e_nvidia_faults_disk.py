@@ -11,7 +11,8 @@ import time
 
 import pytest
 from harness.gpu_box_play import Played, answer, driver_setup, play, started
-from nvidia_faults import EVERY, (
+from nvidia_faults import (
+    EVERY,
     NEW,
     OLD,
     GpuBoxFixture,

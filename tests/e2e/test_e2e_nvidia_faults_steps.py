@@ -9,10 +9,11 @@ from __future__ import annotations
 import pytest
 from harness.gpu_box_play import play
 from harness.gpu_packages_nvidia import driver
-from nvidia_faults import POINTS, (
+from nvidia_faults import (
     HEADERS,
     NEW,
     OLD,
+    POINTS,
     STARTS,
     GpuBoxFixture,
     begun,
