@@ -108,7 +108,7 @@ def _places(source: Source) -> list[tuple[str, str]]:
 
 
 def _lines(text: str) -> list[Source]:
-    """deb [arch=amd64 signed-by=/usr/share/keyrings/x.gpg] http://deb.debian.org/debian bookworm main contrib"""
+    """deb [arch=amd64 signed-by=/usr/share/keyrings/x.gpg] http://deb.example.org/debian bookworm main contrib"""
     found = []
     for number, line in enumerate(text.splitlines()):
         match = re.match(r"\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)\s*([^#]*)", line)

@@ -73,7 +73,7 @@ def policy_rows(text: str, homes: Mapping[str, str]) -> dict[str, list[dict[str,
           Candidate: 535.261.03-1
           Version table:
              535.261.03-1 500
-                500 http://deb.debian.org/debian bookworm/non-free amd64 Packages
+                500 http://deb.example.org/debian bookworm/non-free amd64 Packages
 
     ``homes``: names of repositories by address. A version that only dpkg knows, or that is pinned out, is left out.
     """
@@ -113,7 +113,7 @@ def home(address: str, homes: Mapping[str, str]) -> str:
 def distribution_addresses(text: str) -> dict[str, str]:
     """{address: "distribution"} of what `apt-cache policy` says is the distribution's own.
 
-    500 http://deb.debian.org/debian bookworm/main amd64 Packages
+    500 http://deb.example.org/debian bookworm/main amd64 Packages
         release v=12.1,o=Debian,a=oldstable,n=bookworm,l=Debian,c=main,b=amd64
     """
     found = {}

@@ -73,7 +73,7 @@ def _apt_policy(text: str) -> Iterator[PackageCandidate]:
     #   Candidate: 535.261.03-1
     #   Version table:
     #      535.261.03-1 500
-    #         500 http://deb.debian.org/debian bookworm/non-free amd64 Packages
+    #         500 http://deb.example.org/debian bookworm/non-free amd64 Packages
     name, candidate, version = "", "", ""
     places: dict[str, str] = {}
     for line in [*text.splitlines(), "end:"]:
@@ -93,7 +93,7 @@ def _apt_policy(text: str) -> Iterator[PackageCandidate]:
 
 
 def _place(words: list[str]) -> str:
-    """ "500 http://deb.debian.org/debian bookworm/non-free amd64 Packages" without priority, architecture and kind. A
+    """ "500 http://deb.example.org/debian bookworm/non-free amd64 Packages" without priority, architecture and kind. A
     flat repository has no suite: "500 https://…/repos/debian12/x86_64  Packages"."""
     return " ".join(words[1:3] if len(words) >= 5 else words[1:2])
 
