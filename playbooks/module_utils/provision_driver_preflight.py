@@ -180,7 +180,7 @@ def virtual(box: Box) -> str:
     """What the machine is called where it is a virtual one; "" for real ones."""
     words = " ".join(box.read(f"/sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name")).strip()
     if VIRTUAL.search(words):
-        return words
+        return f"a virtual machine ({words})"
     return (
         "a virtual machine"
         if re.search(r"^flags\s*:.* hypervisor\b", box.read("/proc/cpuinfo"), re.M) and words == ""
@@ -288,7 +288,7 @@ def notes(seen: Look, gone: Sequence[str]) -> list[str]:
         found.append(compiler)
     machine = virtual(box)
     if machine:
-        found.append(f"this is a virtual machine ({machine}) that a card is passed through to")
+        found.append(f"this is {machine} that a card is passed through to")
     return found
 
 

@@ -128,13 +128,13 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 def reboot_failure(host: str, driver: DriverOutcome) -> Failure:
     """Not done yet, and no fault of anybody's: what to do, in order."""
-    before = [f"before that: {line}" for line in driver.console]
-    then = "reboot it when it suits you (sudo reboot), then run the same command again: it goes on"
+    how = driver.console or ("reboot it when it suits you (sudo reboot)",)
+    then = "then run the same command again: it goes on"
     return Failure(
         what=f"{host} has to be rebooted before its GPU can be used",
         why="\n".join(driver.reboot_why)
         or f"NVIDIA driver {driver.version or driver.branch} is installed and not loaded yet",
-        hint="\n".join([*before, then]),
+        hint="\n".join([*how, then]),
         exit_code=StepFailed.exit_code,
         kind=REBOOT,
     )

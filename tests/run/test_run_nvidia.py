@@ -46,15 +46,15 @@ def test_a_reboot_is_asked_for_with_its_reason_and_what_comes_after() -> None:
     assert (found.ok, found.changed, failure.kind, failure.exit_code) == (False, 1, "reboot_needed", 5)
     assert failure.what == "me@box has to be rebooted before its GPU can be used"
     assert failure.why == "nouveau drives the GPU, and cannot be replaced while it does"
-    assert failure.hint == "reboot it when it suits you (sudo reboot), then run the same command again: it goes on"
+    assert failure.hint == "reboot it when it suits you (sudo reboot)\nthen run the same command again: it goes on"
     assert found.driver is not None
     assert (found.driver.state, found.driver.held) == ("installed", ("nvidia-driver-cuda",))
 
 
-def test_work_at_the_console_comes_before_the_reboot() -> None:
-    done = {**DONE, "console": ["sudo mokutil --import /var/lib/dkms/mok.pub"]}
+def test_work_at_the_console_is_the_way_to_reboot() -> None:
+    done = {**DONE, "console": ["sudo mokutil --import /var/lib/dkms/mok.pub", "reboot with somebody at the screen"]}
     found = report(outcome_of(TARGET, SETUP, result({"Install the NVIDIA driver": done}), unreaped=False))
-    assert found.failures[0].hint.splitlines()[0] == "before that: sudo mokutil --import /var/lib/dkms/mok.pub"
+    assert found.failures[0].hint.splitlines() == [*done["console"], "then run the same command again: it goes on"]
 
 
 def test_a_driver_that_could_be_loaded_at_once_is_ready() -> None:
