@@ -82,7 +82,7 @@ def test_no_card_on_real_and_on_virtual_machines(tmp_path: Path) -> None:
     box.put("/sys/class/dmi/id/product_name", "Standard PC (Q35 + ICH9, 2009)\n")
     failure = objection(box, manager)
     assert failure.what == "no NVIDIA card is passed through to this virtual machine"
-    assert failure.why == "it is QEMU Standard PC (Q35 + ICH9, 2009)"
+    assert failure.why == "it is a virtual machine (QEMU Standard PC (Q35 + ICH9, 2009))"
 
 
 def test_a_virtual_machine_with_a_card_is_only_told(box: FakeBox, manager: FakeManager) -> None:
