@@ -33,6 +33,10 @@ def doctor_log(
         ok=all(each.severity == "info" for each in findings),
         host=name,
         findings=findings,
-        looked_at=(f"{plain.count(chr(10)) + (not plain.endswith(chr(10)) and bool(plain))} lines",),
+        looked_at=(_counted(plain.count("\n") + (bool(plain) and not plain.endswith("\n"))),),
         not_read=(cut,) if cut else (),
     )
+
+
+def _counted(lines: int) -> str:
+    return "1 line" if lines == 1 else f"{lines} lines"
