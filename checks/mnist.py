@@ -285,28 +285,35 @@ def gpu_number(text: str) -> int:
     return ALL if text == "all" else int(text)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--framework", required=True, choices=sorted(MODULES))
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--gpu", type=gpu_number, metavar="N", help="this GPU alone, from 0; or all, each in turn")
-    parser.add_argument("--target", type=float, metavar="A", help="train the fast network until this test accuracy")
-    parser.add_argument("--data", metavar="DIR", help="the four IDX files of MNIST, each as it is or as .gz")
-    parser.add_argument("--download", action="store_true", help="fetch MNIST into the cache when it is not there")
-    parser.add_argument("--synthetic", action="store_true", help="generated digits, even where MNIST is at hand")
-    parser.add_argument(
+def parser(**options: Any) -> argparse.ArgumentParser:
+    """``options``: argparse's own."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=formatter, **options)
+    words.add_argument("--framework", required=True, choices=sorted(MODULES))
+    words.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    words.add_argument("--gpu", type=gpu_number, metavar="N", help="this GPU alone, from 0; or all, each in turn")
+    words.add_argument("--target", type=float, metavar="A", help="train the fast network until this test accuracy")
+    words.add_argument("--data", metavar="DIR", help="the four IDX files of MNIST, each as it is or as .gz")
+    words.add_argument("--download", action="store_true", help="fetch MNIST into the cache when it is not there")
+    words.add_argument("--synthetic", action="store_true", help="generated digits, even where MNIST is at hand")
+    words.add_argument(
         "--epochs", type=int, default=0, metavar="N", help="default 1; numpy: at most 5, --target: at most 4"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of weights, shuffling and dropout (1)")
-    parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds for all of it (1800)")
-    parser.add_argument("--json-extra", action="store_true", help="losses, CPUs and Python as well")
-    parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    words.add_argument("--seed", type=int, default=1, metavar="N", help="of weights, shuffling and dropout (1)")
+    words.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds for all of it (1800)")
+    words.add_argument("--json-extra", action="store_true", help="losses, CPUs and Python as well")
+    words.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
+    words.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    return words
+
+
+def main() -> int:
+    words = parser()
+    options = words.parse_args()
     if options.gpu is not None and options.device != "cuda":
-        parser.error("--gpu needs --device cuda")
+        words.error("--gpu needs --device cuda")
     if options.target and options.framework not in mnist_fast.TRAINERS:
-        parser.error(f"--target is for {', '.join(sorted(mnist_fast.TRAINERS))}")
+        words.error(f"--target is for {', '.join(sorted(mnist_fast.TRAINERS))}")
     if options.inside:
         print("\n" + json.dumps({"inside": inside(options)}), flush=True)
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from harness.places import without_pins
 
 pytest_plugins = ["harness.fixtures", "harness.nvml.fixtures"]
 
+
+# Ctrl-C is tried on real programs, and a shell starts what it puts in the background (`./run test &`) deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Numerical libraries choose as on a user's machine, whatever the environment of the test run pins. Here and not in a
 # fixture: session fixtures train and install too, before any test's own fixtures.

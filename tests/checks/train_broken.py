@@ -1,6 +1,6 @@
 """Trains with checks/mnist.py after breaking one thing in it; run by the environment's Python, not by pytest.
 
-    python train_broken.py CHECKS BREAKAGE,… --framework F [--data DIR] [--seeds 1,2] [--train N]
+    python train_broken.py CHECKS BREAKAGE,… [--seeds 1,2] [--train N] and mnist.py's own options
 
 Prints mnist.py's JSON line for each breakage and seed. This is also how the bounds in mnist.py were measured.
 """
@@ -66,22 +66,18 @@ def broken(breakage, mnist_data, nets) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("checks")
-    parser.add_argument("breakages")
-    parser.add_argument("--framework")
-    parser.add_argument("--data")
-    parser.add_argument("--train", type=int, default=60_000)
-    parser.add_argument("--epochs", type=int, default=0)
-    parser.add_argument("--seeds", default="1")
-    parser.set_defaults(device="cpu", download=False, synthetic=False)
-    options = parser.parse_args()
-    options.synthetic = options.data is None
-    sys.path.insert(0, options.checks)
+    sys.path.insert(0, sys.argv[1])
     import mnist
     import mnist_data
     import mnist_nets
 
+    parser = argparse.ArgumentParser(parents=[mnist.parser(add_help=False)])
+    parser.add_argument("checks")
+    parser.add_argument("breakages")
+    parser.add_argument("--train", type=int, default=60_000)
+    parser.add_argument("--seeds", default="1")
+    options = parser.parse_args()
+    options.synthetic = options.data is None
     for breakage in options.breakages.split(","):
         importlib.reload(mnist_data)
         importlib.reload(mnist_nets)

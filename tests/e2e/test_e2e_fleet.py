@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from harness.contract import REPORT_KEYS, SMOKE_KEYS
 from harness.fleet import REPOSITORY, Fleet, Host
 
 pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.network]
@@ -19,11 +20,8 @@ ENVS = "/home/me/.local/share/provision/envs"
 NUMPY = ("--framework", "numpy==2.4.6", "--yes")
 JAX = ("--framework", "jax==0.10.2", "--yes")
 
-REPORT_KEYS = {"schema", "ok", "host", "environment", "changed", "steps", "checks", "smoke", "failures"}
-REPORT_KEYS |= {"builds", "until", "configured", "comparisons", "driver"}
 ENVIRONMENT_KEYS = {"name", "generation", "path", "activate", "previous", "switched"}
 CHECK_KEYS = {"id", "status", "what", "why", "hint", "data"}
-SMOKE_KEYS = {"framework", "device", "dataset", "samples", "train_s", "samples_per_s", "accuracy", "peak_fraction"}
 
 
 def up(fleet: Fleet, *words: str, code: int = 0) -> object:

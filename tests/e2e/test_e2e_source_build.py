@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from harness.caches_http import CacheServer, cache_server
+from harness.contract import REPORT_KEYS
 from harness.fleet import REPOSITORY, Fleet, Host
 from harness.trees import tensorflow_tree
 
@@ -24,10 +25,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.network, pytest.m
 VERSION = "2.15.1"
 DATA = "/home/me/.local/share/provision"
 BUILDER = "/usr/bin/bazel-4"
-REPORT_KEYS = {
-    "schema", "ok", "host", "environment", "changed", "steps", "checks", "smoke", "failures", "builds", "until",
-    "configured", "comparisons",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from ansible.module_utils.provision_compare import compare
 from ansible.module_utils.provision_progress import Progress
 from playbook_target import Target
 
-CHECKS = Path(__file__).resolve().parents[2] / "checks"
-SCRIPTS = ("mnist.py", "mnist_data.py", "mnist_nets.py")
+from provision.run.checks import Check, check_files
+
 COMMAND = {"id": "mnist:numpy", "argv": ["mnist.py", "--framework", "numpy", "--synthetic"], "timeout_s": 600.0}
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
@@ -39,7 +39,7 @@ def generation(target: Target, number: int, variables: dict[str, str]) -> None:
 
 
 def compared(target: Target, **changes: Any) -> dict[str, Any]:
-    scripts = {name: (CHECKS / name).read_text() for name in SCRIPTS}
+    scripts = check_files([Check(id="mnist:numpy", argv=("mnist.py",))])
     params = {
         **target.params(), "build_generation": 2, "wheel_generation": 1, "framework": "numpy", "fingerprint": "f2",
         "scripts": scripts, "command": COMMAND, "pairs": 3, "keep": "faster", **changes,
