@@ -204,7 +204,7 @@ def jax_step(state: Any, images: Any, labels: Any) -> Any:
     weights, means, squares, count, key = state
     key, dropout = jax.random.split(key)
     value, slopes = jax.value_and_grad(loss)(weights)
-    return (*adam(jnp.sqrt, weights, slopes, means, squares, count + 1), count + 1, key), value
+    return (*adam(jnp.sqrt, weights, slopes, means, squares, count + 1, LEARNING_RATE), count + 1, key), value
 
 
 def train_jax(job: Job) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def train_jax(job: Job) -> dict[str, Any]:
     }
 
 
-def adam(sqrt: Any, weights: Any, slopes: Any, means: Any, squares: Any, count: Any, rate: Any = LEARNING_RATE) -> Any:
+def adam(sqrt: Any, weights: Any, slopes: Any, means: Any, squares: Any, count: Any, rate: Any) -> Any:
     """Step ``count`` of Adam (Kingma, Ba 2015) over lists of arrays: new weights, first moments, second moments."""
     means = [0.9 * mean + 0.1 * slope for mean, slope in zip(means, slopes)]
     squares = [0.999 * square + 0.001 * slope * slope for square, slope in zip(squares, slopes)]
@@ -278,7 +278,7 @@ def numpy_step(state: Any, images: Any, labels: Any) -> Any:
     chances /= len(labels)
     back = (chances @ second.T) * (hidden > 0)
     slopes = [images.T @ back, back.sum(0), hidden.T @ chances, chances.sum(0)]
-    return (*adam(np.sqrt, state[0], slopes, means, squares, count + 1), count + 1), float(loss)
+    return (*adam(np.sqrt, state[0], slopes, means, squares, count + 1, LEARNING_RATE), count + 1), float(loss)
 
 
 def train_numpy(job: Job) -> dict[str, Any]:
