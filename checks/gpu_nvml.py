@@ -20,10 +20,14 @@ NOT_FOUND, MISMATCH = 12, 18
 """NVML_ERROR_LIBRARY_NOT_FOUND (also what a library that cannot be loaded counts as here), LIB_RM_VERSION_MISMATCH."""
 GONE = (15, 16)
 """GPU_IS_LOST, RESET_REQUIRED."""
-ERRORS = {
-    1: "uninitialized", 3: "not supported", 4: "no permission", 6: "not found", 9: "driver not loaded", 10: "timeout",
+ERRORS = {  # nvmlReturn_t
+    1: "uninitialized", 2: "invalid argument", 3: "not supported", 4: "no permission", 5: "already initialized",
+    6: "not found", 7: "insufficient size", 8: "insufficient power", 9: "driver not loaded", 10: "timeout",
     11: "IRQ issue", 12: "library not found", 13: "function not found", 14: "corrupted infoROM", 15: "GPU is lost",
-    16: "reset required", 18: "driver/library version mismatch", 23: "GPU not found", 999: "unknown error",
+    16: "reset required", 17: "operating system", 18: "driver/library version mismatch", 19: "in use", 20: "memory",
+    21: "no data", 22: "vGPU: ECC not supported", 23: "insufficient resources", 24: "frequency not supported",
+    25: "argument version mismatch", 26: "deprecated", 27: "not ready", 28: "GPU not found", 29: "invalid state",
+    30: "reset type not supported", 999: "unknown error",
 }  # fmt: skip
 REASONS = {  # nvmlClocksEventReasons: bit -> word; those that cost speed. Idle (1) and a chosen clock (2) do not.
     0x4: "sw_power_cap",

@@ -82,7 +82,9 @@ def gpu_count(framework: str) -> int:
     if framework == "jax":
         import jax
 
-        return sum(device.platform == "gpu" for device in jax.devices())
+        from mnist_nets import GPU_PLATFORMS
+
+        return sum(device.platform in GPU_PLATFORMS for device in jax.devices())
     if framework == "keras":
         import keras
 

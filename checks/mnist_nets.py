@@ -330,6 +330,10 @@ TRAINERS = {
 }
 
 
+GPU_PLATFORMS = ("gpu", "cuda")
+"""As JAX says it, by release."""
+
+
 def sees_gpu(framework: str) -> bool:
     """Asked before training, which some would start on the CPU instead."""
     if framework == "tensorflow":
@@ -343,7 +347,7 @@ def sees_gpu(framework: str) -> bool:
     if framework == "jax":
         import jax
 
-        return any(device.platform == "gpu" for device in jax.devices())
+        return any(device.platform in GPU_PLATFORMS for device in jax.devices())
     if framework == "keras":
         import keras
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 from harness.nvml.player import NvmlPlayer, host_text, with_answer
 
@@ -174,3 +175,16 @@ def test_the_version_in_the_librarys_file_name(load, tmp_path: Path) -> None:
     assert load("gpu_nvml").loaded_version(maps) == "580.95.05"
     maps.write_text("7f02-7f03 r-xp 00000000 08:01 8 /wsl/lib/libnvidia-ml.so.1\n")
     assert load("gpu_nvml").loaded_version(maps) is None
+
+
+def test_each_error_of_nvml_has_its_own_words(load) -> None:
+    """nvmlReturn_t's numbers are those of NVIDIA's own binding; "unknown" and two short names are written out."""
+    written_out = {"freq": "frequency", "lib_rm": "driver_library", "unknown": "unknown_error"}
+    expected = {}
+    for name in (name for name in dir(pynvml) if name.startswith("NVML_ERROR_")):
+        words = name.removeprefix("NVML_ERROR_").lower()
+        for short, long in written_out.items():
+            words = words.replace(short, long)
+        expected[getattr(pynvml, name)] = words.replace("_", "")
+    said = {number: "".join(filter(str.isalpha, text.lower())) for number, text in load("gpu_nvml").ERRORS.items()}
+    assert said == expected
