@@ -26,7 +26,8 @@ def blocked(box: Box) -> str:
     for folder in FOLDERS:
         place = box.at(folder)
         for path in sorted(place.glob("*.conf")) if place.is_dir() else []:
-            if BLOCKS.search(path.read_text(encoding="utf-8", errors="replace")):
+            # Debian's packages leave dangling links of alternatives there
+            if path.is_file() and BLOCKS.search(path.read_text(encoding="utf-8", errors="replace")):
                 return f"{folder}/{path.name}"
     return ""
 

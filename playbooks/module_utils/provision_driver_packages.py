@@ -179,6 +179,20 @@ def exact(want: Wanted, candidates: Mapping[str, Sequence[Mapping[str, str]]]) -
     return {name: _nearest(versions, release, want.branch) for name, versions in offered.items()}
 
 
+def pin(want: Wanted, versions: Mapping[str, str], candidates: Mapping[str, Sequence[Mapping[str, str]]]) -> str:
+    """The lock under which ``versions`` are installed; narrower than the plan's where a newer release is there too.
+
+    apt takes what a package depends on at its newest, and a driver's packages depend on each other exactly. Debian 12's
+    security archive has a newer release of all of them but the open module.
+    """
+    for one in want.packages:
+        name = one["name"]
+        if OWN_NUMBERS.search(name) or name not in versions or versions[name] == _offered(one, want, candidates)[0]:
+            continue
+        return versions[name].partition("-")[0] + "*"
+    return want.lock
+
+
 def _nearest(versions: Sequence[str], release: str, branch: str) -> str:
     """The release itself, else the branch's newest, else the newest: for packages with numbers of their own."""
     same = [one for one in versions if release and upstream(one) == release]

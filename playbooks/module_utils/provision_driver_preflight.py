@@ -18,10 +18,12 @@ from ansible.module_utils.provision_driver_packages import (
     family,
     family_name,
     fits,
+    pin,
     wanted,
     world,
 )
 from ansible.module_utils.provision_failure import Failure
+from ansible.module_utils.provision_packages_run import BROKEN
 
 CONTAINER = re.compile(r"docker|kubepods|containerd|libpod|lxc|buildkit")
 DISPLAYS = frozenset(
@@ -75,8 +77,8 @@ def look(box: Box, manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     gone: list[str] = []
     if needed and not any(one.kind == "other_install" for one in objections):
         try:
-            versions, gone = _packages(seen)
-            objections += [found for found in (would_remove(seen, versions),) if found is not None]
+            versions, gone, lock = _packages(seen)
+            objections += [found for found in (would_remove(seen, versions, lock),) if found is not None]
         except Failure as failure:
             objections.append(failure)
     if objections:
@@ -98,26 +100,28 @@ def _plain(value: Any) -> Any:
     return [dict(one) if isinstance(one, Mapping) else one for one in value] if isinstance(value, tuple) else value
 
 
-def _packages(seen: Look) -> tuple[dict[str, str], list[str]]:
-    """Exact versions of what is to be installed, and what is installed now and cannot be had again."""
+def _packages(seen: Look) -> tuple[dict[str, str], list[str], str]:
+    """Exact versions of what is to be installed, what is installed now and cannot be had again, and apt's pin."""
     want, now = seen.want, family(seen.installed)
     missing = tuple(name for name in want.headers if name not in seen.installed)
     names = list(dict.fromkeys([*want.names, *missing, *now]))
     candidates = seen.manager.candidates(names, repositories=want.repositories, components=want.components)
     had = {name: {row["version"] for row in candidates.get(name, ())} for name in now}
     gone = [f"{name} {version}" for name, version in sorted(now.items()) if version not in had[name]]
-    return exact(want._replace(headers=missing), candidates), gone
+    versions = exact(want._replace(headers=missing), candidates)
+    return versions, gone, pin(want, versions, candidates) if seen.name == "apt" else want.lock
 
 
-def would_remove(seen: Look, versions: Mapping[str, str]) -> Failure | None:
+def would_remove(seen: Look, versions: Mapping[str, str], lock: str) -> Failure | None:
     """A desktop, say, that does not go together with the driver's packages. Only what the manager can tell is told."""
     rows = [*versions.items(), *((name, "") for name in seen.want.headers if name not in seen.installed)]
     try:
         places = {"repositories": seen.want.repositories, "components": seen.want.components}
-        foreseen = seen.manager.rehearse(rows, **places, lock=seen.want.lock)
+        foreseen = seen.manager.rehearse(rows, **places, lock=lock)
     except Failure as failure:
         # with holds that the installation lifts, dependencies are not what they will be
-        return failure if failure.kind == "disk_full" else None
+        bare = seen.name == "apt" and not family(seen.installed)
+        return failure if failure.kind == "disk_full" or (bare and failure.kind == BROKEN) else None
     others = sorted(name for name in foreseen.removed if not family_name(name))
     if not others:
         return None

@@ -15,7 +15,16 @@ from ansible.module_utils.provision_driver_boot import FILE, block, blocked, com
 from ansible.module_utils.provision_driver_box import Box
 from ansible.module_utils.provision_driver_kernel import KernelModule, build_again, build_failure, built, newest_log
 from ansible.module_utils.provision_driver_load import LOADED_VERSION, Reboot, load, obstacles, secure_boot_work
-from ansible.module_utils.provision_driver_packages import EPEL, FAMILY, Wanted, exact, family, fits, kernel_names
+from ansible.module_utils.provision_driver_packages import (
+    EPEL,
+    FAMILY,
+    Wanted,
+    exact,
+    family,
+    fits,
+    kernel_names,
+    pin,
+)
 from ansible.module_utils.provision_driver_record import DriverFailure
 from ansible.module_utils.provision_driver_undo import by_hand, keep_previous, kept, take_back, undone
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
@@ -101,13 +110,16 @@ class Installation:
         if not cut_off and not headers and all(installed.get(name) == one for name, one in versions.items()):
             return
         now = family({name: version for name, version in installed.items() if name not in self.want.headers})
-        self._begin(versions, now)
+        lock = pin(self.want, versions, candidates) if self.name == "apt" else self.want.lock
+        self._begin(versions, now, lock)
         if not (self.resumed and kept(self.box)):
             keep_previous(self.box, self.manager, records.versions(self.record["previous"]))
         self.box.pause()
         self._release()
         self._install_headers(headers)
         self._install(versions)
+        if lock != self.want.lock:
+            self._widen(lock)
 
     def _missing(self, installed: Mapping[str, str]) -> bool:
         """Whether a package is not there, or of another branch."""
@@ -115,7 +127,7 @@ class Installation:
             return True
         return not all(fits(package, installed[package["name"]]) for package in self.want.packages)
 
-    def _begin(self, versions: Mapping[str, str], now: Mapping[str, str]) -> None:
+    def _begin(self, versions: Mapping[str, str], now: Mapping[str, str], lock: str) -> None:
         """From here on a run that is cut off is gone on with, and a failure is undone."""
         previous = records.versions(self.record.get("previous")) if self.resumed else dict(now)
         before = self.record.get("before", {}) if self.resumed else self.before
@@ -123,7 +135,7 @@ class Installation:
             "state": "changing", "stage": "packages", "manager": self.name, "branch": self.want.branch,
             "version": self.want.version or None, "module": self.want.module, "packages": records.rows(versions),
             "previous": records.rows(previous), "held": before.get("held") or [], "files": before.get("files") or [],
-            "lock": self.want.lock, "stream": self.want.stream, "before": before,
+            "lock": lock, "stream": self.want.stream, "before": before,
         }  # fmt: skip
         self.record = records.write(self.box, {**self.record, **fields})
 
@@ -136,8 +148,16 @@ class Installation:
             self.manager.unhold(held)
         if self.want.stream:
             self.manager.stream(self.want.stream)
+        if self.record["lock"]:
+            self.manager.lock(self.record["lock"])
+
+    def _widen(self, lock: str) -> None:
+        """The release is there, and held from here on: the pin is the plan's, so that an upgrade finds newer ones."""
         if self.want.lock:
             self.manager.lock(self.want.lock)
+        else:
+            self.manager.unlock(lock)
+        self._at("packages", lock=self.want.lock)
 
     def _install_headers(self, names: Sequence[str]) -> None:
         """What the module is compiled with; EPEL first, because dkms is in it."""
@@ -194,7 +214,7 @@ class Installation:
             return
         if not self.record:
             installed = family(self.manager.installed(FAMILY))
-            self._begin(installed, installed)
+            self._begin(installed, installed, self.want.lock)
         self._at("boot", blocked=bool(self.record.get("blocked")) or not theirs)
         self.changed = True
         block(self.box)

@@ -88,8 +88,8 @@ def _smi(version: str) -> bytes:
 def _dkms_deb(
     package: str, full: str, version: str, module: Module, *, broken: bool, debian: bool, relations: dict[str, str]
 ) -> Deb:
-    # Debian's own packages install nvidia.ko as nvidia-current.ko
-    name = "nvidia-current" if debian else "nvidia"
+    # Debian's own packages install nvidia.ko as nvidia-current.ko and nvidia-current-open.ko
+    name = ("nvidia-current" if module == "proprietary" else "nvidia-current-open") if debian else "nvidia"
     source = f"/usr/src/{name}-{version}"
     text = (FILES / "module" / "nvidia.c").read_text().replace("/* @FAULT@ */", FAULT if broken else "")
     make = (FILES / "module" / "Makefile").read_text()
@@ -192,12 +192,13 @@ def persistenced(full: str, component: str = "main") -> Deb:
     )  # fmt: skip
 
 
-def debian_driver(version: str = "535.261.03", *, broken: tuple[Module, ...] = ()) -> list[Deb]:
+def debian_driver(version: str = "535.261.03", *, broken: tuple[Module, ...] = (), revision: str = "-1") -> list[Deb]:
     """The driver as Debian 12's own archive has it (names and relations read there on 2026-11-23, desktop left out).
 
-    Its module is installed as nvidia-current.ko. nvidia-driver does not depend on libcuda1.
+    Its module is installed as nvidia-current.ko, the open one as nvidia-current-open.ko. nvidia-driver does not depend
+    on libcuda1.
     """
-    full, arch = f"{version}-1", architecture()
+    full, arch = f"{version}{revision}", architecture()
     exact = f"(= {full})"
     flavours: tuple[tuple[str, Module, str], ...] = (
         ("nvidia-kernel-dkms", "proprietary", "nvidia-kernel"),
@@ -207,7 +208,7 @@ def debian_driver(version: str = "535.261.03", *, broken: tuple[Module, ...] = (
         _dkms_deb(
             package, full, version, module, broken=module in broken, debian=True,
             relations={
-                "Depends": f"firmware-nvidia-gsp {exact}, nvidia-kernel-support--v1, dkms (>= 3.0.3-4~)",
+                "Depends": f"firmware-nvidia-gsp {exact}, {provided}-support--v1, dkms (>= 3.0.3-4~)",
                 "Recommends": f"nvidia-driver (>= {version}) | libcuda1 (>= {version})",
                 "Provides": f"{provided}-{version}, {package}-any (= {version})",
             },
@@ -222,6 +223,11 @@ def debian_driver(version: str = "535.261.03", *, broken: tuple[Module, ...] = (
             name="nvidia-kernel-support", version=full, architecture=arch, component="non-free",
             relations={"Depends": "nvidia-modprobe", "Provides": "nvidia-kernel-support--v1"},
             files={"/etc/modprobe.d/nvidia-current.conf": install.encode()},
+        ),
+        Deb(
+            name="nvidia-open-kernel-support", version=full, architecture=arch, component="contrib",
+            relations={"Depends": "nvidia-modprobe", "Provides": "nvidia-open-kernel-support--v1"},
+            files={"/etc/modprobe.d/nvidia-current-open.conf": install.replace("current", "current-open").encode()},
         ),
         Deb(
             name="nvidia-driver", version=full, architecture=arch, component="non-free",

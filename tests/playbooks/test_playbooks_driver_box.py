@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 from harness.gpu_box import GpuBox
 from harness.gpu_box_play import Played, driver_setup, play
-from harness.gpu_packages_nvidia import KERNEL, driver
+from harness.gpu_packages_nvidia import KERNEL, debian_driver, driver
 from playbook_driver import RolePlay
 
 pytestmark = [pytest.mark.docker, pytest.mark.ssh]
 GpuBoxFixture = Callable[..., GpuBox]
 OLD, NEW = "535.274.02", "580.95.05"
+OWN = re.compile("modprobe|persistenced")
+"""Packages with numbers of their own."""
 
 
 def carried_out(box: GpuBox, **wanted: Any) -> Played:
@@ -211,6 +214,23 @@ def test_debians_own_driver_is_found_under_its_own_module_name(gpu_box: GpuBoxFi
     assert told["kind"] == "other_install", told
     assert "from the distribution" in told["msg"]
     assert "sudo apt-get purge " in told["hint"]
+
+
+def test_debians_open_module_is_older_than_its_security_updates(gpu_box: GpuBoxFixture, tmp_path: Path) -> None:
+    """As on 2026-11-23: 535.309.01 of everything but nvidia-open-kernel-dkms, which is 535.261.03."""
+    box = gpu_box(["GeForce RTX 2080"], nouveau=False)
+    newer = debian_driver("535.309.01", revision="-0+deb12u1")
+    box.mirror.add([deb for deb in newer if "open" not in deb.name], "debian")
+    role = RolePlay(box, tmp_path)
+    assert role.play(branch="535", module="open") == 0, role.results
+    done = role.results["Install the NVIDIA driver"]
+    assert (done["version"], done["module"]) == ("535.261.03", "open")
+    drivers = {name: one for name, one in box.installed("*nvidia*").items() if not OWN.search(name)}
+    assert set(drivers.values()) == {"535.261.03-1"}, drivers
+    assert "provision-nvidia" not in box.sh("ls /etc/apt/preferences.d"), "holds keep it from here on"
+    assert works(box, "535.261.03")
+    assert role.play(branch="535", module="open") == 0
+    assert role.changed() == []
 
 
 def test_a_wrong_input_and_a_system_without_a_row_fail_before_any_change(

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.provision_driver_packages import Wanted, exact, family, kernel_names, upstream, wanted, world
+from ansible.module_utils.provision_driver_packages import (
+    Wanted,
+    exact,
+    family,
+    family_name,
+    kernel_names,
+    pin,
+    upstream,
+    wanted,
+    world,
+)
 from ansible.module_utils.provision_failure import Failure
 from playbook_target import PLAYBOOKS
 
@@ -108,6 +118,23 @@ def test_the_newest_release_of_the_branch_that_every_package_has() -> None:
     assert set(exactly.values()) == {"580.82.07-1"}
     gone = exact(asked(*CORE, release="580.65.06"), candidates)
     assert set(gone.values()) == {"580.95.05-1"}, "a release that is not there any more gives way to the newest"
+
+
+def test_what_they_depend_on_is_pinned_to_a_release_that_is_not_the_newest() -> None:
+    """Debian 12: its security archive has a newer release of everything but the open module."""
+    names = ("nvidia-open-kernel-dkms", "nvidia-driver")
+    both = ["535.309.01-0+deb12u1", "535.261.03-1"]
+    candidates = offers("distribution", nvidia_open_kernel_dkms=both[1:], nvidia_driver=both)
+    want = asked(*names, version="535.", repository="distribution")
+    versions = exact(want, candidates)
+    assert set(versions.values()) == {"535.261.03-1"}
+    assert pin(want, versions, candidates) == "535.261.03*"
+
+
+def test_a_branch_is_pinned_where_its_newest_release_is_taken() -> None:
+    candidates = offers(nvidia_kernel_dkms=["610.43.02-1", "580.95.05-1"], nvidia_driver_cuda=["580.95.05-1"])
+    want = asked(*CORE)._replace(lock="580.*")
+    assert pin(want, exact(want, candidates), candidates) == "580.*"
 
 
 def test_a_prebuilt_module_is_numbered_as_its_kernel_is() -> None:

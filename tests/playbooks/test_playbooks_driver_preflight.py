@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.provision_driver_preflight import look
 from ansible.module_utils.provision_failure import Failure
+from ansible.module_utils.provision_packages_run import BROKEN
 from playbook_driver_fakes import KERNEL, FakeBox, FakeManager
 
 NAMES = ("nvidia-kernel-dkms", "nvidia-driver-cuda")
@@ -166,6 +167,16 @@ def test_a_desktop_is_never_removed(box: FakeBox, manager: FakeManager, monkeypa
     monkeypatch.setattr(manager, "rehearse", lambda *_, **__: Rehearsal())
     failure = objection(box, manager)
     assert (failure.kind, failure.why) == ("would_remove", "gdm3, ubuntu-desktop")
+
+
+def test_packages_that_do_not_go_together_are_found_before_any_change(box: FakeBox, manager: FakeManager) -> None:
+    failure = Failure(BROKEN, "the packages do not go together", "nvidia-smi : Depends: libnvidia-ml1 (= 580.95.05-1)")
+    manager.fails["rehearse"] = failure
+    found = objection(box, manager)
+    assert (found.kind, found.why) == (BROKEN, failure.why)
+    manager.there["libnvidia-ml1"] = "580.82.07-1"
+    manager.holds = ["libnvidia-ml1"]
+    assert seen(box, manager)["changed"] is False, "with a driver here, holds are lifted before the installation"
 
 
 def test_what_shows_pictures_is_only_told(box: FakeBox, manager: FakeManager) -> None:

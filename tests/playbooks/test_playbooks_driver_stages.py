@@ -116,6 +116,39 @@ def test_an_upgrade_takes_the_newest_and_an_install_keeps_what_fits(box: FakeBox
     ]
 
 
+def test_a_release_that_is_not_the_newest_is_pinned_while_it_is_installed(box: FakeBox, manager: FakeManager) -> None:
+    """apt takes what a package depends on at its newest."""
+    for name in NAMES[:2]:
+        manager.offers[name].insert(0, "580.105.08-1")
+    done = run(box, manager, want=want(version="580.95.05"))
+    assert done["version"] == "580.95.05"
+    assert [call for call in manager.calls if "lock" in call] == ["lock 580.95.05*", "lock 580.*"]
+    assert record(box)["lock"] == "580.*"
+
+
+def test_a_dangling_link_of_debians_alternatives_blocks_nothing(box: FakeBox, manager: FakeManager) -> None:
+    folder = box.root / "etc/modprobe.d"
+    folder.mkdir(parents=True)
+    (folder / "nvidia-blacklists-nouveau.conf").symlink_to("/etc/alternatives/glx--nvidia-blacklists-nouveau.conf")
+    run(box, manager)
+    assert "blacklist nouveau" in (folder / "provision-nouveau.conf").read_text()
+
+
+def test_the_pin_goes_where_the_plan_has_none(box: FakeBox, manager: FakeManager) -> None:
+    manager.offers[NAMES[0]].insert(0, "580.105.08-1")
+    run(box, manager, want=want(lock=""))
+    installs = [number for number, call in enumerate(manager.calls) if call.startswith("install nvidia-")]
+    assert manager.calls.index("lock 580.95.05*") < installs[0] < manager.calls.index("unlock 580.95.05*")
+    assert record(box)["lock"] == ""
+
+
+def test_a_failed_installation_takes_its_pin_away(box: FakeBox, manager: FakeManager) -> None:
+    manager.offers[NAMES[0]].insert(0, "580.105.08-1")
+    manager.builds = False
+    refused(box, manager, want=want(lock=""))
+    assert "unlock 580.95.05*" in manager.calls
+
+
 @pytest.mark.parametrize("stage", ["packages", "module", "boot", "holds"])
 def test_a_run_that_was_killed_in_any_stage_is_gone_on_with(box: FakeBox, manager: FakeManager, stage: str) -> None:
     had_before(box, manager)

@@ -16,6 +16,7 @@ from harness.gpu_machine.firmware import enrolled
 
 KMOD = "/bin/kmod"
 DKMS_KEY = Path("/var/lib/dkms/mok.pub")
+DEBIANS = ("nvidia-current", "nvidia-current-open", "nvidia-tesla-470")
 USES = {"nvidia": ("nvidia_uvm", "nvidia_modeset"), "nvidia_modeset": ("nvidia_drm",)}
 NEEDS = {"nvidia_uvm": "nvidia", "nvidia_modeset": "nvidia", "nvidia_drm": "nvidia_modeset"}
 PRE_TURING = ("Kepler", "Maxwell", "Pascal", "Volta")
@@ -61,7 +62,8 @@ def modinfo(name: str) -> dict[str, str]:
 
 def on_disk(name: str) -> dict[str, str]:
     """As modprobe finds it, Debian's own packages included: theirs is installed as nvidia-current."""
-    return modinfo(name) or modinfo(re.sub(r"^nvidia", "nvidia-current", name).replace("_", "-"))
+    names = (name, *(re.sub("^nvidia", own, name).replace("_", "-") for own in DEBIANS))
+    return next((info for info in map(modinfo, names) if info), {})
 
 
 def trusted(info: Mapping[str, str]) -> bool:
