@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 from ansible.module_utils.provision_failure import Failure
 
 FAMILY = (
-    "nvidia-*", "libnvidia-*", "libcuda1", "libnvcuvid1", "libnvoptix1", "libxnvctrl*", "cuda-drivers*",
+    "nvidia-*", "libnvidia-*", "libcuda1", "libcudadebugger1", "libnvcuvid1", "libnvoptix1", "libxnvctrl*",
+    "libegl-nvidia*", "libgl1-nvidia*", "libgles-nvidia*", "libglx-nvidia*", "cuda-drivers*",
     "xserver-xorg-video-nvidia*", "firmware-nvidia-*", "linux-modules-nvidia-*", "linux-objects-nvidia-*",
     "linux-signatures-nvidia-*", "kmod-nvidia*", "xorg-x11-drv-nvidia*", "akmod-nvidia*",
 )  # fmt: skip
 """Patterns of the names of a driver's packages."""
 NOT_THE_DRIVER = (
-    r"nvidia-container|libnvidia-container|nvidia-docker|nvidia-cuda-|nvidia-cudnn|nvidia-detect|nvidia-nsight"
-    r"|nvidia-profiler|nvidia-visual-profiler|nvidia-modprobe-loader|libnvidia-egl-wayland"
+    r"nvidia-container|libnvidia-container|nvidia-docker|nvidia-cuda-(?!mps)|nvidia-cudnn|nvidia-detect|nvidia-nsight"
+    r"|nvidia-profiler|nvidia-visual-profiler|nvidia-modprobe-loader|libnvidia-egl-wayland|nvidia-cg-|nvidia-primus"
 )
 """Names that match those and are something else: containers, the distribution's own toolkit and tools."""
 OWN_NUMBERS = re.compile(r"persistenced|modprobe|settings|xconfig|support|installer|^linux-|pinning|firmware|epel|egl")

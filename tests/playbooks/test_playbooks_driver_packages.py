@@ -198,6 +198,20 @@ def test_what_is_the_drivers_and_what_is_not() -> None:
     assert set(family(there)) == {"nvidia-driver-cuda", "libnvidia-ml1", "libcuda1", "kmod-nvidia-open-dkms"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["libegl-nvidia0", "libgl1-nvidia-glvnd-glx", "libgles-nvidia2", "libglx-nvidia0", "libglx-nvidia-tesla-470-0",
+     "libcudadebugger1", "nvidia-cuda-mps", "nvidia-alternative", "firmware-nvidia-gsp"],
+)  # fmt: skip
+def test_all_that_debian_builds_of_a_driver_is_the_drivers(name: str) -> None:
+    assert family_name(name)
+
+
+@pytest.mark.parametrize("name", ["nvidia-cg-toolkit", "nvidia-primus-vk-wrapper", "nvidia-detect", "libnvtt2"])
+def test_what_only_works_with_a_driver_is_not(name: str) -> None:
+    assert not family_name(name)
+
+
 def test_versions_and_origins_are_read_as_both_managers_write_them() -> None:
     assert [upstream(one) for one in ("580.95.05-1", "3:580.95.05-1.el9", "580.126.09-0ubuntu0.24.04.1")] == [
         "580.95.05", "580.95.05", "580.126.09",
