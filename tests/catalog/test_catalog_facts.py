@@ -140,6 +140,10 @@ def test_cuda_rows_are_carried_over() -> None:
         assert [capability.replace(".", "") for capability in made.capabilities] == row["archs"]
 
 
+READ_SINCE = {"535": "535.309.01"}
+"""Releases that are newer than the facts' reading, each with its source in the row."""
+
+
 def test_driver_branches_are_carried_over() -> None:
     by_branch = {row.branch: row for row in catalog().branches}
     rows = facts("drivers.toml")["branch"]
@@ -147,7 +151,8 @@ def test_driver_branches_are_carried_over() -> None:
     for row in rows:
         made = by_branch[row["branch"]]
         assert (made.status, made.eol, made.min_kernel) == (row["status"], row["eol"], row["min_kernel"])
-        assert (made.newest_seen or "", made.cuda_api_version) == (row["last_seen"], row["max_cuda"])
+        seen = READ_SINCE.get(row["branch"], row["last_seen"])
+        assert (made.newest_seen or "", made.cuda_api_version) == (seen, row["max_cuda"])
 
 
 def test_chips_are_carried_over() -> None:
