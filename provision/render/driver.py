@@ -14,12 +14,15 @@ STATES = {
     "kept": "is the one from before: the change was taken back",
     "removed": "is removed",
 }
+UNSEEN = "is installed, and was not seen to work"
+"""Where no reboot is waited for: its confirmation failed, or did not come."""
 
 
 def driver_lines(driver: DriverOutcome) -> list[str]:
     """What it is now, what keeps it from moving, and how to take it back."""
     version = driver.version or f"of branch {driver.branch}"
-    lines = [f"driver: NVIDIA {version} ({driver.module} module) {STATES[driver.state]}"]
+    unseen = driver.state == "installed" and not driver.reboot_needed
+    lines = [f"driver: NVIDIA {version} ({driver.module} module) {UNSEEN if unseen else STATES[driver.state]}"]
     lines += [f"  reboot: {why}" for why in driver.reboot_why if driver.reboot_needed]
     lines += [f"  at the console: {line}" for line in driver.console]
     lines += [f"  note: {line}" for line in driver.notes]

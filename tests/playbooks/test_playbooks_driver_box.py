@@ -62,6 +62,17 @@ def test_without_nouveau_no_reboot_is_asked_for(gpu_box: GpuBoxFixture) -> None:
     assert (done.driver["state"], done.driver["reboot_needed"]) == ("confirmed", False)
 
 
+def test_a_driver_that_does_not_answer_is_said_before_its_daemon(gpu_box: GpuBoxFixture) -> None:
+    box = gpu_box()
+    assert play(box).reboot_asked
+    assert box.sh("systemctl is-enabled nvidia-persistenced").strip() == "enabled"
+    box.change_card(fails=True)
+    box.reboot()
+    said = play(box)
+    assert (said.ready, said.failures[0]["kind"]) == (False, "no_answer"), said.told
+    assert "nvidia-smi ended with status" in said.told
+
+
 def test_an_older_driver_in_use_is_replaced_at_the_next_boot(gpu_box: GpuBoxFixture) -> None:
     box = gpu_box(nouveau=False)
     box.install_driver(OLD)

@@ -30,6 +30,13 @@ def test_an_installed_driver_says_why_it_waits_what_holds_it_and_how_to_take_it_
     ]
 
 
+def test_a_driver_that_was_not_confirmed_is_not_said_to_wait_for_a_reboot() -> None:
+    loaded = replace(INSTALLED, reboot_needed=False, console=(), held=(), undo=())
+    assert driver_lines(loaded) == [
+        "driver: NVIDIA 580.178.04 (proprietary module) is installed, and was not seen to work"
+    ]
+
+
 def test_a_confirmed_driver_needs_no_words_about_reboots() -> None:
     confirmed = replace(INSTALLED, state="confirmed", reboot_needed=False, console=(), held=(), undo=(), version=None)
     assert driver_lines(confirmed) == [
