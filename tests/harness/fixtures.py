@@ -131,8 +131,8 @@ def gpu_boxes(engine: Engine, fleets: Fleets, harness_run: Run) -> Iterator[GpuB
 
 @pytest.fixture
 def gpu_box(gpu_boxes: GpuBoxes) -> Iterator[Callable[..., GpuBox]]:
-    """gpu_box(cards=("GeForce GTX 960",), nouveau=True, secure_boot=False, user="me", uv_cache=False): a bare
-    workstation made of files, gone after the test. See harness.gpu_box."""
+    """gpu_box(cards=("GeForce GTX 960",), nouveau=True, secure_boot=False, user="me", uv_cache=False, archive=""): a
+    bare workstation made of files, gone after the test. See harness.gpu_box."""
     with ExitStack() as undo:
 
         def make(cards: Sequence[str] = ("GeForce GTX 960",), **options: Any) -> GpuBox:

@@ -191,13 +191,14 @@ class Fleets:
         uv_cache: bool = False,
         volumes: Sequence[str] = (),
         files: Mapping[str, tuple[bytes, int, int]] | None = None,
+        codename: str = "",
     ) -> Fleet:
         """``count`` hosts of a kind in harness.images.RECIPES, all of them answering.
 
         ``uv_cache``: ~me/.cache/uv holds what earlier hosts downloaded. ``volumes``: "/here:/there:ro". ``files``: on
-        each before it starts, {path: (content, mode, owner)}.
+        each before it starts, {path: (content, mode, owner)}. ``codename``: of another release of Debian.
         """
-        tag = self._images.tag(kind)
+        tag = self._images.tag(kind, codename)
         self._made += 1
         fleet = Fleet(self._folder / f"f{self._made}")
         with ExitStack() as undo:
@@ -260,7 +261,7 @@ _INIT: dict[str, dict[str, Any]] = {
     }
 }
 # `systemctl reboot` in it ends the container, and the engine starts it again
-_INIT["gpu-box"] = {**_INIT["systemd"], "restart_policy": {"Name": "always"}}
+_INIT["gpu-box"] = _INIT["workstation"] = {**_INIT["systemd"], "restart_policy": {"Name": "always"}}
 
 
 def _keygen(path: Path) -> None:

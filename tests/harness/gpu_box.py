@@ -18,15 +18,17 @@ from typing import Any
 
 from harness.engine import Engine, Unavailable
 from harness.fleet import Fleets, Host
-from harness.gpu_packages_nvidia import FILES, KERNEL, debian_driver, driver
+from harness.gpu_packages_nvidia import FILES, KERNEL, debian_driver, driver, kernel_library
 from harness.gpu_packages_server import CODENAME, Mirror, PackageCache
+from harness.images import Distribution
 
 ROOT = "/machine"
 RECORD = "/var/lib/provision/nvidia.json"
 PROGRAMS = (
-    "/usr/sbin/modprobe", "/usr/sbin/rmmod", "/usr/sbin/lsmod", "/usr/sbin/update-initramfs", "/usr/bin/mokutil",
-    "/usr/bin/dmesg", "/usr/local/sbin/machine-boot", "/usr/local/sbin/machine-hook",
+    "/usr/sbin/modprobe", "/usr/sbin/rmmod", "/usr/sbin/lsmod", "/usr/bin/mokutil", "/usr/bin/dmesg",
+    "/usr/local/sbin/machine-boot",
 )  # fmt: skip
+STUB_PROGRAMS = ("/usr/sbin/update-initramfs", "/usr/local/sbin/machine-hook")
 PROGRAM = '#!/bin/sh\nPYTHONPATH=/usr/local/lib/machine exec /usr/bin/python3 -m harness.gpu_machine {name} "$@"\n'
 WAIT_S = 300.0
 
@@ -52,6 +54,7 @@ class GpuBox(Host):
     """The box. ``mirror`` is its package source: change it before a run to make a fault."""
 
     mirror: Mirror = field(repr=False)
+    kernel: str = KERNEL
 
     def inventory_variables(self) -> dict[str, Any]:
         mine = {"provision_machine_root": ROOT, **self.mirror.variables()}
@@ -95,7 +98,10 @@ class GpuBox(Host):
 
     def initramfs(self) -> str:
         """modprobe's configuration as the initramfs of the running kernel has it."""
-        return self.sh(f"tar -xOf /boot/initrd.img-{KERNEL}")
+        image = f"/boot/initrd.img-{self.kernel}"
+        unpacked = "find $made -path '*/modprobe.d/*.conf' -exec cat {} +"
+        real = f"made=$(mktemp -d); unmkinitramfs {image} $made; {unpacked}; rm -rf $made"
+        return self.sh(f"tar -xOf {image} 2>/dev/null || {{ {real}; }}")
 
     def dkms(self) -> str:
         return self.sh("dkms status").strip()
@@ -266,16 +272,22 @@ class GpuBoxes:
         secure_boot: bool = False,
         user: str = "me",
         uv_cache: bool = False,
+        archive: str = "",
         undo: ExitStack,
     ) -> GpuBox:
-        """A bare box with these cards that answers over SSH; ``undo`` takes it and its mirror away."""
+        """A bare box with these cards that answers over SSH; ``undo`` takes it and its mirror away.
+
+        ``archive``: codename of a release of Debian, whose own archive and kernel it has in place of stub packages.
+        """
         if self._cache is None:
             self._cache = PackageCache(self._folder / "p")
         self._made += 1
         mirror = Mirror(self._cache, self._folder / f"m{self._made}", self._gateway)
         undo.callback(mirror.close)
-        files = machine_files(cards, nouveau=nouveau, secure_boot=secure_boot, mirror=mirror)
-        fleet = self._fleets.make(1, "gpu-box", user=user, uv_cache=uv_cache, files=files)
+        files = machine_files(cards, nouveau=nouveau, secure_boot=secure_boot)
+        files |= archive_files(Distribution.debian(archive)) if archive else stub_files(mirror)
+        kind = "workstation" if archive else "gpu-box"
+        fleet = self._fleets.make(1, kind, user=user, uv_cache=uv_cache, files=files, codename=archive)
         undo.callback(fleet.close)
         (host,) = fleet.hosts
         box = GpuBox(
@@ -283,7 +295,10 @@ class GpuBoxes:
             container=host.container, mirror=mirror,
         )  # fmt: skip
         fleet.hosts = (box,)
-        box.apt_install("linux-image-amd64")
+        if archive:
+            box.kernel = box.sh("uname -r").strip()
+        else:
+            box.apt_install("linux-image-amd64")
         return box
 
     def close(self) -> None:
@@ -301,24 +316,65 @@ def card(name: str, number: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def machine_files(
-    cards: Sequence[str], *, nouveau: bool, secure_boot: bool, mirror: Mirror
-) -> dict[str, tuple[bytes, int, int]]:
-    """What makes a container of image "gpu-box" this machine: {path: (content, mode, owner)}."""
+Files = dict[str, tuple[bytes, int, int]]
+"""{path: (content, mode, owner)}."""
+
+
+def machine_files(cards: Sequence[str], *, nouveau: bool, secure_boot: bool) -> Files:
+    """What makes a container this machine, whatever packages it has."""
     described = [card(name, number) for number, name in enumerate(cards, 1)]
     built = {"cards": described, "nouveau": nouveau, "secure_boot": secure_boot}
-    sources = f"deb {mirror.url}/debian {CODENAME} main\n"
-    programs = {path: PROGRAM.format(name=Path(path).name).encode() for path in PROGRAMS}
     library = {f"/usr/local/lib/machine/harness/gpu_machine/{path.name}": path for path in FILES.glob("*.py")}
     return {
-        **{path: (text, 0o755, 0) for path, text in programs.items()},
+        **programs(PROGRAMS),
         **{path: (source.read_bytes(), 0o644, 0) for path, source in library.items()},
         f"{ROOT}/machine.json": (json.dumps(built, indent=1).encode(), 0o644, 0),
-        "/etc/apt/sources.list": (sources.encode(), 0o644, 0),
-        "/etc/apt/trusted.gpg.d/archive.asc": (mirror.key.armored, 0o644, 0),
         # an unattended upgrade would be one more thing that moves during a test
         "/etc/apt/apt.conf.d/20auto-upgrades": (b'APT::Periodic::Unattended-Upgrade "0";\n', 0o644, 0),
     }
+
+
+def stub_files(mirror: Mirror) -> Files:
+    """Packages of a mirror, and an initramfs that they can do with."""
+    sources = f"deb {mirror.url}/debian {CODENAME} main\n"
+    return {
+        **programs(STUB_PROGRAMS),
+        "/etc/apt/sources.list": (sources.encode(), 0o644, 0),
+        "/etc/apt/trusted.gpg.d/archive.asc": (mirror.key.armored, 0o644, 0),
+    }
+
+
+def archive_files(distribution: Distribution) -> Files:
+    """Debian's own archive, configured as Debian's installer does it, and the release of its kernel."""
+    path, text = installer_sources(distribution)
+    return {
+        "/etc/apt/sources.list": (b"", 0o644, 0),
+        path: (text.encode(), 0o644, 0),
+        "/usr/local/lib/machine/kernel.so": (kernel_library(f"{ROOT}/kernel"), 0o755, 0),
+        "/etc/ld.so.preload": (b"/usr/local/lib/machine/kernel.so\n", 0o644, 0),
+    }
+
+
+def installer_sources(distribution: Distribution) -> tuple[str, str]:
+    """(path, text): one-line entries up to Debian 12, deb822 from 13 on."""
+    places: dict[str, list[str]] = {}
+    for line in distribution.sources:
+        _, address, suite, component = line.split()
+        if component == "main":
+            places.setdefault(address, []).append(suite)
+    if distribution.codename == "bookworm":
+        lines = [f"deb {address} {suite} main non-free-firmware" for address in places for suite in places[address]]
+        return "/etc/apt/sources.list", "\n".join(lines) + "\n"
+    stanzas = [
+        f"Types: deb\nURIs: {address}\nSuites: {' '.join(suites)}\nComponents: main non-free-firmware\n"
+        "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+        for address, suites in places.items()
+    ]
+    return "/etc/apt/sources.list.d/debian.sources", "\n".join(stanzas)
+
+
+def programs(paths: Sequence[str]) -> Files:
+    return {path: (PROGRAM.format(name=Path(path).name).encode(), 0o755, 0) for path in paths}
 
 
 def gateway(engine: Engine) -> str:

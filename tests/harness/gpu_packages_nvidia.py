@@ -70,6 +70,16 @@ def library(soname: str, version: str) -> bytes:
         return made.read_bytes()
 
 
+@cache
+def kernel_library(release_file: str) -> bytes:
+    """What makes every program believe that the kernel's release is the one in that file."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.so"
+        argv = ["gcc", "-shared", "-fPIC", "-O2", f'-DRELEASE_FILE="{release_file}"', "-o", str(made)]
+        subprocess.run([*argv, str(FILES / "kernel.c")], check=True, capture_output=True)
+        return made.read_bytes()
+
+
 def _libraries() -> str:
     return f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}"
 

@@ -75,6 +75,18 @@ RUN printf '%s\\n' '[Unit]' 'Description=What firmware, initramfs and udev do on
  && systemctl enable machine.service
 """
 
+# The same workstation with what its distribution has: its newest kernel runs. systemd 256 and 257 take the old cgroups
+# only where they are told to.
+_WORKSTATION = (
+    "python3 systemd-sysv dbus libpam-systemd kmod openssl pciutils zstd initramfs-tools "
+    "linux-image-$(dpkg --print-architecture)"
+)
+_RUNNING = """\
+RUN mkdir /machine && ls /boot/vmlinuz-* | sed 's,.*/vmlinuz-,,' | sort -V | tail -1 > /machine/kernel
+STOPSIGNAL SIGRTMIN+3
+CMD ["/lib/systemd/systemd", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]
+"""
+
 RECIPES = {
     "bare": 'FROM {base}\nCMD ["sleep", "infinity"]\n',
     "ssh": _SSHD.replace("{packages}", "python3") + _SSHD_ALONE,
@@ -82,10 +94,12 @@ RECIPES = {
     "builder": _SSHD.replace("{packages}", _TOOLCHAIN) + _SSHD_ALONE,
     "systemd": _SSHD.replace("{packages}", "python3 systemd-sysv dbus libpam-systemd") + _SYSTEMD,
     "gpu-box": _SSHD.replace("{packages}", _MODULES) + _MACHINE + _SYSTEMD,
+    "workstation": _SSHD.replace("{packages}", _WORKSTATION) + _MACHINE + _SYSTEMD + _RUNNING,
 }
 """bare: what debootstrap gives (sh, apt; no Python, no sshd). ssh: sshd alone, Python, the user me with sudo.
 ssh-nopython: the same less Python. builder: as ssh, with what source builds need: a compiler, Bazel, Eigen, OpenBLAS.
-systemd: as ssh, with systemd as its init. gpu-box: as systemd, with dkms and a compiler: see harness.gpu_box."""
+systemd: as ssh, with systemd as its init. gpu-box: as systemd, with dkms and a compiler: see harness.gpu_box.
+workstation: as systemd, with the distribution's kernel and no compiler: see harness.gpu_box."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +113,15 @@ class Distribution:
     """Lines for sources.list."""
     image: str
     """What its makers call the image of it: "debian:bookworm", "ubuntu:24.04"."""
+
+    @classmethod
+    def debian(cls, codename: str) -> Distribution:
+        """Another release of Debian, from where this machine gets its own."""
+        ours = cls.of_this_machine()
+        if ours.id != "debian":
+            raise Unavailable("Debian's other releases are fetched from where a Debian gets its own, and this is none")
+        sources = tuple(line.replace(f" {ours.codename}", f" {codename}") for line in ours.sources)
+        return cls(id="debian", codename=codename, mirror=ours.mirror, sources=sources, image=f"debian:{codename}")
 
     @classmethod
     def of_this_machine(cls) -> Distribution:
@@ -130,9 +153,12 @@ class Images:
     def __init__(self, client: docker.DockerClient) -> None:
         self._client = client
 
-    def tag(self, kind: str) -> str:
-        """Tag of an image of this kind, which is then in the engine. Raises Unavailable where it cannot be made."""
-        distribution = Distribution.of_this_machine()
+    def tag(self, kind: str, codename: str = "") -> str:
+        """Tag of an image of this kind, which is then in the engine. Raises Unavailable where it cannot be made.
+
+        ``codename``: of another release of Debian than this machine's.
+        """
+        distribution = Distribution.debian(codename) if codename else Distribution.of_this_machine()
         base = _rootfs_key(distribution)
         rootfs = f"provision-tests/rootfs:{base}"
         tag = f"provision-tests/{kind}:{_key(base, RECIPES[kind])}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 import tarfile
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ INITRAMFS = Path(f"/boot/initrd.img-{KERNEL}")
 MODPROBE_D = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d")
 MODULES_LOAD_D = ("/etc/modules-load.d", "/usr/lib/modules-load.d")
 REAL = ("etc", "usr", "lib", "lib64", "bin", "sbin", "var", "boot", "home", "root", "tmp", "opt")
-REAL_PROC = ("cpuinfo", "meminfo", "version", "mounts", "uptime", "loadavg", "stat", "sys/kernel/osrelease")
+REAL_PROC = ("cpuinfo", "meminfo", "mounts", "uptime", "loadavg", "stat")
 GONE = ("/proc/modules", "/proc/driver", "/sys", "/dev", "/run", "/persistence", "/gpu_in_use", "/kernel.log")
 """What a power cut takes away."""
 
@@ -46,12 +48,32 @@ def _configuration() -> Iterator[Path]:
         yield from sorted(Path(folder).glob("*.conf"))
 
 
+def _version() -> str:
+    """Linux's own words; of a kernel that only a package has brought, by its configuration's."""
+    text = Path("/proc/version").read_text()
+    config = Path(f"/boot/config-{KERNEL}")
+    if f"version {KERNEL} " in text or not config.exists():
+        return text
+    made = re.search('^CONFIG_CC_VERSION_TEXT="(.*)"$', config.read_text(), re.MULTILINE)
+    return f"Linux version {KERNEL} (debian-kernel@lists.debian.org) ({made[1] if made else 'gcc'}, GNU ld) #1 SMP\n"
+
+
 def _initramfs_text() -> str:
     if not INITRAMFS.exists():
         return ""
+    if not tarfile.is_tarfile(INITRAMFS):
+        return _unpacked()
     with tarfile.open(INITRAMFS) as tar:
         files = [tar.extractfile(member) for member in tar if member.isfile()]
         return "\n".join(file.read().decode() for file in files if file is not None)
+
+
+def _unpacked() -> str:
+    """Of an initramfs that initramfs-tools made."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["unmkinitramfs", INITRAMFS, folder], check=True, capture_output=True)
+        files = sorted(Path(folder).glob("**/modprobe.d/*.conf"))
+        return "\n".join(path.read_text() for path in files)
 
 
 def _blocks_nouveau(text: str) -> bool:
@@ -70,6 +92,8 @@ def boot(_: Sequence[str]) -> None:
     link("/sys/devices/system", "/sys/devices/system")
     link("/run/reboot-required", "/run/reboot-required")
     write("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n")
+    write("/proc/sys/kernel/osrelease", f"{KERNEL}\n")
+    write("/proc/version", _version())
     write("/proc/cmdline", f"BOOT_IMAGE=/boot/vmlinuz-{KERNEL} root=/dev/sda1 ro quiet\n")
     write("/proc/1/cgroup", "0::/init.scope\n")
     for empty in ("/proc/modules", "/dev/null", "/kernel.log"):
