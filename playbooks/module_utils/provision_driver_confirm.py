@@ -11,7 +11,7 @@ from ansible.module_utils.provision_driver_boot import FILE, blocked, command
 from ansible.module_utils.provision_driver_box import Box, tail
 from ansible.module_utils.provision_driver_kernel import KernelModule, built, libraries
 from ansible.module_utils.provision_driver_load import Reboot, load, loaded_flavour, loaded_version, obstacles
-from ansible.module_utils.provision_driver_undo import by_hand, forget_previous, take_back
+from ansible.module_utils.provision_driver_undo import CONSOLE, by_hand, forget_previous, take_back
 from ansible.module_utils.provision_failure import Failure
 
 SMI_S = 120.0
@@ -27,9 +27,9 @@ def confirm(box: Box, params: Mapping[str, Any], check_mode: bool) -> dict[str, 
         return _result(box, params, record, module, reboot, "installed", changed=False)
     try:
         load(box, module)
+        _check(box, params, module)
     except Failure as failure:
-        raise _not_loaded(box, params, record, failure) from failure
-    _check(box, params, module)
+        raise _not_working(box, params, record, failure) from failure
     changed = before != module.version or (bool(record) and record.get("state") != "confirmed")
     if changed and record and not check_mode:
         record = records.write(box, record, state="confirmed", stage="done", version=module.version)
@@ -46,12 +46,12 @@ def _signed_here(module: KernelModule) -> bool:
     )
 
 
-def _not_loaded(box: Box, params: Mapping[str, Any], record: Mapping[str, Any], failure: Failure) -> Failure:
+def _not_working(box: Box, params: Mapping[str, Any], record: Mapping[str, Any], failure: Failure) -> Failure:
     since = "the host was rebooted since" if record.get("boot_id") not in (None, box.boot_id()) else ""
     hint = failure.hint
     if record:
         typed = "\n".join(by_hand(box, str(record.get("manager") or "apt"), record, params["initramfs"]))
-        hint = f"{hint}\nto go back instead, type as root at a text console:\n{typed}"
+        hint = f"{hint}\nto go back instead, {CONSOLE}\n{typed}"
     return Failure(failure.kind, failure.what, f"{failure.why}\n{since}".strip(), hint)
 
 

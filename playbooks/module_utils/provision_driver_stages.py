@@ -26,7 +26,7 @@ from ansible.module_utils.provision_driver_packages import (
     pin,
 )
 from ansible.module_utils.provision_driver_record import DriverFailure
-from ansible.module_utils.provision_driver_undo import by_hand, keep_previous, kept, take_back, undone
+from ansible.module_utils.provision_driver_undo import keep_previous, kept, take_back, told, undone
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
 
 DURING = ("before", "boot_id", "released", "holding", "blocked", "rebuilt")
@@ -70,8 +70,8 @@ class Installation:
         try:
             held = self._hold()
             state = self._done(module, held)
-        except OSError as error:
-            raise os_failure(error, "write the driver's record down") from error
+        except (Failure, OSError) as error:
+            raise self._unfinished(error, module) from error
         except Interrupted as stop:
             raise self._interrupted("holds", stop) from stop
         return self._result(module, self._load(module), held, state)
@@ -279,9 +279,7 @@ class Installation:
         """What this run changed is taken back; after an earlier one it is said what to type."""
         if self.record:
             return undone(self.box, self.manager, self.record, failure, self.initramfs)
-        typed = "\n".join(by_hand(self.box, self.name, self.before, self.initramfs))
-        hint = f"{failure.hint}\nto go back instead, type as root at a text console:\n{typed}"
-        return DriverFailure(failure.kind, failure.what, failure.why, hint)
+        return told(self.box, self.manager, self.before, failure, self.initramfs)
 
     # --- ends that are not the last one ------------------------------------------------------------------------------
 
@@ -305,7 +303,13 @@ class Installation:
         if not self.record:
             what, hint = "stopped before anything of the NVIDIA driver was changed", "run the same command again"
             return Failure("interrupted", what, str(stop), hint)
-        typed = "\n".join(by_hand(self.box, self.name, self.record, self.initramfs))
         why = f"{stop} in stage {stage!r}; the package operation that had begun was finished, and its state is kept"
-        hint = f"{AGAIN}. To go back instead, type as root at a text console:\n{typed}"
-        return Failure("interrupted", "stopped while installing the NVIDIA driver", why, hint)
+        failure = Failure("interrupted", "stopped while installing the NVIDIA driver", why, AGAIN)
+        return told(self.box, self.manager, self.record, failure, self.initramfs)
+
+    def _unfinished(self, error: Failure | OSError, module: KernelModule) -> Failure:
+        """The driver is on disk and right, and what follows it is not done: nothing is taken back for that."""
+        failure = os_failure(error, "write the driver's record down") if isinstance(error, OSError) else error
+        why = f"{failure.why}\ndriver {module.version} itself is installed; it is not held or written down yet"
+        failure = Failure(failure.kind, failure.what, why.lstrip("\n"), failure.hint)
+        return told(self.box, self.manager, self.record or self.before, failure, self.initramfs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ REPAIR = {
 BACK = {"apt": "apt-get install -y --allow-downgrades", "dnf": "dnf -y install --allowerasing"}
 REMOVE = {"apt": "apt-get purge -y", "dnf": "dnf -y remove"}
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
-HOLD = {"apt": "apt-mark unhold", "dnf": "dnf versionlock delete"}
+RELEASE = {"apt": "apt-mark unhold", "dnf": "dnf versionlock delete"}
+HOLD = {"apt": "apt-mark hold", "dnf": "dnf versionlock add"}
+UNLOCK = {"apt": "rm -f /etc/apt/preferences.d/provision-nvidia.pref", "dnf": "dnf versionlock delete {}"}
+CONSOLE = "type as root at a text console:"
 
 
 def keep_previous(box: Box, manager: Any, previous: Mapping[str, str]) -> list[Path]:
@@ -114,10 +117,10 @@ def undone(box: Box, manager: Any, record: Record, failure: Failure, initramfs: 
         go_back(box, manager, record, initramfs)
     except (Failure, OSError) as error:
         words = error.what + (f": {error.why}" if error.why else "") if isinstance(error, Failure) else str(error)
-        typed = "\n".join(by_hand(box, str(record.get("manager", "apt")), record, initramfs))
+        typed = "\n".join(by_hand(box, str(record.get("manager", "apt")), record, initramfs, _there(manager)))
         return DriverFailure(
             failure.kind, failure.what, f"{failure.why}\ngoing back failed as well: {words}",
-            f"{failure.hint}\nto go back, type as root at a text console:\n{typed}".lstrip("\n"),
+            f"{failure.hint}\nto go back, {CONSOLE}\n{typed}".lstrip("\n"),
         )  # fmt: skip
     put_back(box, before)
     modules = on_disk(box, str(before.get("branch", "")))
@@ -131,13 +134,34 @@ def undone(box: Box, manager: Any, record: Record, failure: Failure, initramfs: 
     )  # fmt: skip
 
 
-def by_hand(box: Box, manager: str, record: Record, initramfs: Sequence[str]) -> list[str]:
-    """Commands that bring back what was there, for somebody at a text console."""
+def told(box: Box, manager: Any, record: Record, failure: Failure, initramfs: Sequence[str]) -> DriverFailure:
+    """A failure that left the new driver where it is, with what to type to go back to what was there before it."""
+    typed = "\n".join(by_hand(box, str(record.get("manager", "apt")), record, initramfs, _there(manager)))
+    hint = f"{failure.hint}\nto go back instead, {CONSOLE}\n{typed}".lstrip("\n")
+    return DriverFailure(failure.kind, failure.what, failure.why, hint)
+
+
+def _there(manager: Any) -> list[str]:
+    """Names of the driver's packages on the host, half-installed ones too; none where the manager does not answer."""
+    try:
+        return list(family(manager.installed(FAMILY)))
+    except Failure:
+        return []
+
+
+def by_hand(box: Box, manager: str, record: Record, initramfs: Sequence[str], there: Iterable[str] = ()) -> list[str]:
+    """Commands that bring back what was there, for somebody at a text console. ``there``: the driver's packages."""
     previous, files = versions(record.get("previous")), kept(box)
-    lines = list(REPAIR[manager])
-    new = sorted(set(versions(record.get("packages"))) - set(previous))
+    before = record.get("before") or {}
+    held = sorted({*map(str, record.get("held") or []), *map(str, record.get("holding") or [])})
+    # a hold makes apt refuse what follows
+    lines = [f"{RELEASE[manager]} {' '.join(map(shlex.quote, held))}"] if held else []
+    if record.get("lock") and record["lock"] != before.get("lock"):
+        lines.append(UNLOCK[manager].format(shlex.quote(str(record["lock"]))))
+    lines += REPAIR[manager]
+    new = sorted({*versions(record.get("packages")), *there} - set(previous))
     if new:
-        lines.append(f"{REMOVE[manager]} {' '.join(map(shlex.quote, new))}")
+        lines.append(_removal(manager, new))
     if files and manager == "apt":
         lines.append(f"dpkg --install {' '.join(shlex.quote(str(path)) for path in files)}")
         lines.append(REPAIR[manager][1])
@@ -145,16 +169,26 @@ def by_hand(box: Box, manager: str, record: Record, initramfs: Sequence[str]) ->
         joint = "=" if manager == "apt" else "-"
         names = [str(path) for path in files] or [f"{name}{joint}{version}" for name, version in previous.items()]
         lines.append(f"{BACK[manager]} {' '.join(map(shlex.quote, names))}")
-    if record.get("blocked") and box.at(FILE).exists():
+    # "blocked" is forgotten once all is done; a file from before an upgrade stays
+    ours = record.get("blocked") or (not previous and FILE in (record.get("files") or []))
+    if ours and box.at(FILE).exists():
         lines.append(f"rm {FILE} && {' '.join(command(box, initramfs))}")
-    return lines
+    if held_before(record):
+        lines.append(f"{HOLD[manager]} {' '.join(map(shlex.quote, held_before(record)))}")
+    return [*lines, "reboot"]
+
+
+def _removal(manager: str, names: Sequence[str]) -> str:
+    words = " ".join(map(shlex.quote, names))
+    # apt removes nothing while something else is broken; dpkg does
+    return f"{REMOVE[manager]} {words}" + (f" || dpkg --purge {words}" if manager == "apt" else "")
 
 
 def take_back(
     manager: str, held: Sequence[str], names: Sequence[str], previous: Mapping[str, str], blocked: bool, initramfs: str
 ) -> list[str]:
     """The commands that undo an installation that went well, in order: back to what was there before it."""
-    lines = [f"sudo {HOLD[manager]} {' '.join(held)}"] if held else []
+    lines = [f"sudo {RELEASE[manager]} {' '.join(held)}"] if held else []
     if previous:
         joint = "=" if manager == "apt" else "-"
         lines.append(

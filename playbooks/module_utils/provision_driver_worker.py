@@ -33,7 +33,9 @@ from ansible.module_utils.provision_build_supervisor import (
 from ansible.module_utils.provision_driver_absent import absent
 from ansible.module_utils.provision_driver_box import MARK, RUNTIME, Box
 from ansible.module_utils.provision_driver_packages import Wanted
+from ansible.module_utils.provision_driver_record import read as read_record
 from ansible.module_utils.provision_driver_stages import Installation
+from ansible.module_utils.provision_driver_undo import told
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
 from ansible.module_utils.provision_files import write_atomically
 from ansible.module_utils.provision_packages import manager
@@ -116,7 +118,10 @@ def carried_out(params: Mapping[str, Any], progress: Progress, folder: Path = Pa
             time.sleep(POLL_S)
     except Interrupted as stop:
         raise _left(folder, str(stop)) from stop
-    return _ended(read_state(folder))
+    state = read_state(folder)
+    if state.get("phase") not in ("done", "failed"):
+        raise _killed(params)
+    return _ended(state)
 
 
 @contextlib.contextmanager
@@ -191,14 +196,23 @@ def _left(folder: Path, number: str) -> Failure:
 
 
 def _ended(state: Mapping[str, Any]) -> dict[str, Any]:
-    if state.get("phase") == "done":
-        return dict(state["result"])
     if state.get("phase") == "failed":
         raise Relayed(state["failure"])
-    raise Failure(
+    return dict(state["result"])
+
+
+def _killed(params: Mapping[str, Any]) -> Failure:
+    """Nothing was tidied up, by us or by the package manager: what is there may not start the next time."""
+    failure = Failure(
         "interrupted", "the process that changed the NVIDIA driver was killed",
-        "by somebody, or by the kernel because memory ran out", "run the same command again: it goes on where it was",
+        "by somebody, or by the kernel because memory ran out",
+        "run the same command again: it goes on where it was; do not reboot before that",
     )  # fmt: skip
+    box = Box(params["machine_root"])
+    record = read_record(box)
+    if not record:
+        return failure
+    return told(box, manager(params["manager"], box.run), record, failure, params["initramfs"])
 
 
 def _check_listener() -> None:

@@ -28,7 +28,9 @@ def available(manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     choice = chosen(params)
     names = [one["name"] for one in choice.packages]
     _refuse(names, params["refuse"], "is not to be installed here")
-    installed = manager.installed(names)
+    # what a run that was cut off, or a script that failed, has left half-installed is installed again
+    halves = set(manager.broken())
+    installed = {name: version for name, version in manager.installed(names).items() if name not in halves}
     wanted = []
     if not all(fits(installed.get(one["name"], ""), one.get("version") or "") for one in choice.packages):
         candidates = manager.candidates(names, choice.repositories)

@@ -155,7 +155,7 @@ def _told(result: HostResult, failure: Failure, setup: NvidiaSetup) -> Failure:
     """The failure; where the connection went away in the middle, what that means for the driver."""
     if result.status != "unreachable" or not result.steps or setup.driver is None:
         return failure
-    repair = "dpkg --configure -a && apt-get -f install" if setup.manager == "apt" else "dnf -y distro-sync"
+    repair = "dpkg --configure -a; apt-get -y -f install" if setup.manager == "apt" else "dnf -y distro-sync"
     return Failure(
         what=failure.what,
         why=f"{failure.why}\nthe host finishes what it has begun, and keeps the state of it".lstrip("\n"),

@@ -25,8 +25,12 @@ from nvidia_faults import (
 
 pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.slow]
 FULL = ["/boot", "/var/lib/dpkg", *(["/var/lib/dkms", "/usr/src", "/var/cache/apt"] if EVERY else [])]
-FILLED = [("preinst:nvidia-kernel-common", "/usr/src"), ("build", "/var/lib/dkms"), ("update-initramfs", "/boot")]
-"""Where in the installation, and which file system."""
+RECORD = "/var/lib/provision"
+FILLED = [
+    ("preinst:nvidia-kernel-common", "/usr/src"), ("build", "/var/lib/dkms"), ("update-initramfs", "/boot"),
+    ("update-initramfs", RECORD), ("apt-mark", RECORD),
+]  # fmt: skip
+"""Where in the installation, and which file system: the record of it has to be written, too."""
 
 
 @pytest.mark.parametrize("path", FULL)
@@ -41,24 +45,18 @@ def test_a_full_disk_before_anything_is_changed(gpu_box: GpuBoxFixture, path: st
     finish(bare)
 
 
-@pytest.mark.parametrize(
-    ("start", "where"),
-    cases(
-        [("preinst:nvidia-kernel-common", "/usr/src"), ("build", "/var/lib/dkms"), ("update-initramfs", "/boot")],
-        shift=1,
-    ),
-)
+@pytest.mark.parametrize(("start", "where"), cases(FILLED, shift=1))
 def test_a_disk_that_fills_up_on_the_way(gpu_box: GpuBoxFixture, start: str, where: tuple[str, str]) -> None:
     point, path = where
     box = begun(gpu_box, start)
-    before = box.driver_version()
+    box.sh(f"mkdir -p {path}")
     with box.small_disk(path, 4096):
         box.hook(point, box.fill(path))
         said = play(box)
         box.hook(point)
         assert not said.ready
         assert "No space left on device" in said.told or said.failures[0]["kind"] == "disk_full", said.told
-    left_usable(box, before, said.told)
+    left_usable(box, start, said.told)
     finish(box)
 
 

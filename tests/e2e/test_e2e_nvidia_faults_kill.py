@@ -47,21 +47,19 @@ def test_a_bare_box_goes_all_the_way(gpu_box: GpuBoxFixture) -> None:
 @pytest.mark.parametrize(("start", "point"), cases(POINTS, shift=0))
 def test_the_controller_is_killed(gpu_box: GpuBoxFixture, start: str, point: str) -> None:
     box = begun(gpu_box, start)
-    before = box.driver_version()
     with box.held_at(point) as reached, started(box, driver_setup()) as run:
         reached()
         run.send_signal(signal.SIGKILL)
         run.wait(timeout=30)
     wait_until("the host ends what it began", lambda: host_is_quiet(box))
     assert box.broken() == [], "a package operation is finished, whoever asked for it"
-    left_usable(box, before, "")
+    left_usable(box, start, "")
     finish(box)
 
 
 @pytest.mark.parametrize(("start", "point"), cases(POINTS if EVERY else POINTS[1::2], shift=1))
 def test_ctrl_c(gpu_box: GpuBoxFixture, start: str, point: str) -> None:
     box = begun(gpu_box, start)
-    before = box.driver_version()
     with started(box, driver_setup()) as run:
         with box.held_at(point) as reached:
             reached()
@@ -72,5 +70,5 @@ def test_ctrl_c(gpu_box: GpuBoxFixture, start: str, point: str) -> None:
     assert said.failures[0]["what"] == "interrupted"
     wait_until("the host ends what it began", lambda: host_is_quiet(box))
     assert box.broken() == []
-    left_usable(box, before, said.told)
+    left_usable(box, start, said.told)
     finish(box)

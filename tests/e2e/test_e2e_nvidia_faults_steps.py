@@ -16,60 +16,56 @@ from nvidia_faults import (
     POINTS,
     STARTS,
     GpuBoxFixture,
+    as_before,
+    before,
     begun,
     cases,
     finish,
     left_usable,
-    works,
 )
 
 pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.slow]
 SCRIPTS = [point for point in POINTS if point != "build"]
 
 
-@pytest.mark.parametrize(
-    ("start", "point"),
-    cases(SCRIPTS),
-)
+@pytest.mark.parametrize(("start", "point"), cases(SCRIPTS))
 def test_a_step_fails(gpu_box: GpuBoxFixture, start: str, point: str) -> None:
     box = begun(gpu_box, start)
-    before = box.driver_version()
     box.hook(point, "echo refused by the test >&2; exit 1")
     said = play(box)
     assert not said.ready
     assert "refused by the test" in said.told or said.failures[0]["hint"], said.told
     box.hook(point)
-    left_usable(box, before, said.told)
+    left_usable(box, start, said.told)
     finish(box)
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_the_module_does_not_compile(gpu_box: GpuBoxFixture, start: str) -> None:
     box = begun(gpu_box, start)
-    before = box.driver_version()
-    box.mirror.replace([*driver(NEW, broken=("proprietary",)), *([] if not before else driver(OLD))])
+    older = driver(OLD) if before(start) else []
+    box.mirror.replace([*driver(NEW, broken=("proprietary",)), *older])
     said = play(box)
     assert not said.ready
     assert said.failures[0]["kind"] == "module_build"
     assert "error: " in said.told, "the compiler's own words"
-    assert "blacklist nouveau" not in box.initramfs() or before, "nouveau is kept until there is something better"
-    left_usable(box, before, said.told)
-    if before:
-        assert works(box, before), "the driver from before is back"
-    box.mirror.replace([*driver(NEW), *([] if not before else driver(OLD))])
+    assert "blacklist nouveau" not in box.initramfs() or older, "nouveau is kept until there is something better"
+    left_usable(box, start, said.told)
+    assert as_before(box, start), "the driver from before is back"
+    box.mirror.replace([*driver(NEW), *older])
     finish(box)
 
 
 @pytest.mark.parametrize(("start", "name"), cases(["nvidia-driver-cuda", "nvidia-kernel-dkms"], shift=1))
 def test_no_candidate(gpu_box: GpuBoxFixture, start: str, name: str) -> None:
     box = begun(gpu_box, start)
-    before, packages = box.driver_version(), box.installed()
+    packages = box.installed()
     box.mirror.drop(name)
     said = play(box)
     assert (said.ready, said.failures[0]["kind"]) == (False, "no_candidate")
     assert name in said.told
     assert box.installed() == packages, "nothing was changed"
-    assert box.driver_version() == before
+    assert as_before(box, start)
     box.mirror.add([deb for deb in driver(NEW) if deb.name == name])
     finish(box)
 

@@ -30,6 +30,12 @@ PROGRAMS = (
 )  # fmt: skip
 STUB_PROGRAMS = ("/usr/sbin/update-initramfs", "/usr/local/sbin/machine-hook")
 PROGRAM = '#!/bin/sh\nPYTHONPATH=/usr/local/lib/machine exec /usr/bin/python3 -m harness.gpu_machine {name} "$@"\n'
+APT_MARK = """\
+#!/bin/sh
+case "$1" in hold | unhold) /usr/local/sbin/machine-hook apt-mark || exit 1 ;; esac
+exec /usr/bin/apt-mark "$@"
+"""
+"""Goes before apt's own on PATH, because no package's script runs while packages are held."""
 WAIT_S = 300.0
 
 DRIVER = (
@@ -67,6 +73,12 @@ class GpuBox(Host):
     def reboot(self) -> None:
         """Power off in order, and on again."""
         self.container.restart(timeout=30)
+        self.wait()
+
+    def power_cut(self) -> None:
+        """Off at once, whatever is at work, and on again."""
+        self.container.kill()
+        self.container.start()
         self.wait()
 
     def boot_id(self) -> str:
@@ -180,7 +192,8 @@ class GpuBox(Host):
         """Run ``script`` there at a point, as root; a failing one makes the point fail. "" takes it away again.
 
         Points: "preinst:PACKAGE" and "postinst:PACKAGE" of each stub package, "build" of its kernel module,
-        "update-initramfs", "modprobe".
+        "update-initramfs", "apt-mark" (holding and releasing), "modprobe", "nvidia-persistenced" (its start),
+        "nvidia-smi", "nvidia-ctk".
         """
         path = f"{ROOT}/hooks/{point}"
         if script:
@@ -328,6 +341,7 @@ def machine_files(cards: Sequence[str], *, nouveau: bool, secure_boot: bool) -> 
     return {
         **programs(PROGRAMS),
         **{path: (source.read_bytes(), 0o644, 0) for path, source in library.items()},
+        "/usr/local/bin/apt-mark": (APT_MARK.encode(), 0o755, 0),
         f"{ROOT}/machine.json": (json.dumps(built, indent=1).encode(), 0o644, 0),
         # an unattended upgrade would be one more thing that moves during a test
         "/etc/apt/apt.conf.d/20auto-upgrades": (b'APT::Periodic::Unattended-Upgrade "0";\n', 0o644, 0),

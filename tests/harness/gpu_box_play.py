@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from provision.model.host import Host
 from provision.model.plan import Plan
 from provision.model.report import Report
 from provision.model.request import Request
-from provision.model.setup import DriverSetup, NvidiaSetup, Repository, SetupPackage
+from provision.model.setup import DriverSetup, NvidiaSetup, PackageSetup, Repository, SetupPackage
 from provision.run.execute import Options, Target
 from provision.run.nvidia import set_up
 from provision.run.ssh import ControlDir
@@ -36,6 +36,12 @@ REPOSITORY_ID = "cuda-debian12-x86_64"
 NVIDIA = "https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64"
 """The mirror of the test stands for it: that variables of the inventory replace it is part of what is tested."""
 KEY = "EB693B3035CD5710E231E123A4B469963BF863CC"
+TOOLKIT_ID = "libnvidia-container-debian12-amd64"
+TOOLKIT = "https://nvidia.github.io/libnvidia-container"
+TOOLKIT_KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+TOOLKIT_PACKAGES = (
+    "nvidia-container-toolkit", "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1",
+)  # fmt: skip
 KERNEL_PACKAGES = {"proprietary": "nvidia-kernel-dkms", "open": "nvidia-kernel-open-dkms"}
 PLAY_S = 300.0
 
@@ -82,6 +88,26 @@ def driver_setup(
     return NvidiaSetup(
         manager="apt", distribution="debian 12", repositories=(repository,), driver=driver, persistenced=True
     )
+
+
+def whole_setup() -> NvidiaSetup:
+    """Driver, CUDA toolkit, cuDNN and container toolkit, as the plan for Debian 12 has them."""
+    toolkit = Repository(
+        id=TOOLKIT_ID, manager="apt", url=f"{TOOLKIT}/stable/deb/amd64", key_url=f"{TOOLKIT}/gpgkey",
+        fingerprint=TOOLKIT_KEY,
+    )  # fmt: skip
+    driver = driver_setup()
+    return replace(
+        driver,
+        repositories=(*driver.repositories, toolkit),
+        cuda_toolkit=PackageSetup(version="12.6", packages=_packages(REPOSITORY_ID, "cuda-toolkit-12-6")),
+        cudnn=PackageSetup(version="9", packages=_packages(REPOSITORY_ID, "cudnn9-cuda-12")),
+        container_toolkit=PackageSetup(version="any", packages=_packages(TOOLKIT_ID, *TOOLKIT_PACKAGES)),
+    )
+
+
+def _packages(repository: str, *names: str) -> tuple[SetupPackage, ...]:
+    return tuple(SetupPackage(name=name, repository=repository) for name in names)
 
 
 @contextmanager

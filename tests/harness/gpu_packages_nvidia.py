@@ -47,8 +47,7 @@ _UNIT = """\
 Description=NVIDIA Persistence Daemon
 
 [Service]
-# the true daemon forks once it has asked for the devices, and its start fails where they do not answer
-ExecStartPre=/usr/bin/nvidia-smi
+Type=forking
 ExecStart=/usr/bin/nvidia-persistenced
 Restart=on-failure
 

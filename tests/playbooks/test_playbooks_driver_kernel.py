@@ -239,6 +239,7 @@ def test_a_driver_that_does_not_answer(running: FakeBox) -> None:
     failure = not_confirmed(running)
     assert failure.kind == "no_answer"
     assert "nvidia-smi ended with status 9: NVIDIA-SMI has failed" in failure.why
+    assert "to go back instead, type as root at a text console:\napt-mark unhold nvidia-driver-cuda\n" in failure.hint
 
 
 def test_a_card_that_is_missing(running: FakeBox) -> None:
@@ -250,5 +251,6 @@ def test_a_card_that_is_missing(running: FakeBox) -> None:
         "1 of 2 answer",
         "0000:02:00.0 is with vfio-pci",
         "[2.0] NVRM: GPU 0000:02:00.0: RmInitAdapter failed! (0x24:0x72:1436)",
+        "the host was rebooted since",
     ]
     assert confirmed(running, gpus=1)["state"] == "confirmed", "a card that is set aside was not asked for"

@@ -230,9 +230,19 @@ def test_where_going_back_fails_it_is_said_what_to_type(box: FakeBox, manager: F
     told = refused(box, manager)
     assert (told["kind"], "state" in told) == ("package_script", False)
     assert "going back failed as well: could not install: No space left on device" in told["why"]
-    assert "to go back, type as root at a text console:\ndpkg --configure -a\n" in told["hint"]
-    assert "dpkg --install " in told["hint"]
-    assert f"nvidia-kernel-dkms_{OLD}_amd64.deb" in told["hint"]
+    kept = " ".join(
+        str(box.root / f"var/lib/provision/nvidia-previous/{name}_{OLD}_amd64.deb") for name in sorted(NAMES)
+    )
+    assert told["hint"].splitlines() == [
+        "to go back, type as root at a text console:",
+        "rm -f /etc/apt/preferences.d/provision-nvidia.pref",
+        "dpkg --configure -a",
+        "apt-get -y --fix-broken install",
+        f"dpkg --install {kept}",
+        "apt-get -y --fix-broken install",
+        "apt-mark hold nvidia-driver-cuda",
+        "reboot",
+    ]
     assert any(command.startswith("dpkg --install ") for command in box.commands), "tried before anybody is asked to"
     assert record(box)["state"] == "changing"
 
@@ -330,7 +340,39 @@ def test_a_module_that_will_not_load_after_a_reboot_says_how_to_go_back(box: Fak
     assert told["kind"] == "module_load"
     assert "could not insert 'nvidia': No such device" in told["why"]
     assert "to go back instead, type as root at a text console:" in told["hint"]
+    held = f"{HEADERS} nvidia-driver-cuda nvidia-kernel-dkms nvidia-persistenced"
+    assert f"\napt-mark unhold {held}\n" in told["hint"], "a hold makes apt refuse what follows"
     assert OLD in told["hint"]
+    assert "provision-nouveau.conf" not in told["hint"], "the older driver needs it as well"
+
+
+def test_a_bare_box_gets_nouveau_back_by_hand(box: FakeBox, manager: FakeManager) -> None:
+    box.put("/proc/modules", "nouveau 1 0 - Live 0x0\n")
+    assert run(box, manager)["reboot"]["needed"]
+    box.put("/proc/sys/kernel/random/boot_id", "boot-2\n")
+    box.put("/proc/modules", "")
+    box.answers["modprobe nvidia"] = (1, "modprobe: ERROR: could not insert 'nvidia': No such device")
+    names = "nvidia-driver-cuda nvidia-kernel-dkms nvidia-persistenced"
+    assert refused(box, manager)["hint"].splitlines()[2:] == [
+        f"apt-mark unhold {HEADERS} {names}",
+        "rm -f /etc/apt/preferences.d/provision-nvidia.pref",
+        "dpkg --configure -a",
+        "apt-get -y --fix-broken install",
+        f"apt-get purge -y {names} || dpkg --purge {names}",
+        f"rm /etc/modprobe.d/provision-nouveau.conf && update-initramfs -u -k {KERNEL}",
+        "reboot",
+    ]
+
+
+def test_holds_that_cannot_be_put_leave_the_driver_and_say_how_to_go_back(box: FakeBox, manager: FakeManager) -> None:
+    manager.fails["hold"] = Failure("packages", "could not hold nvidia-driver-cuda", "apt-mark said no", "mend it")
+    told = refused(box, manager)
+    assert told["kind"] == "packages"
+    assert told["why"].endswith("driver 580.95.05 itself is installed; it is not held or written down yet")
+    assert told["hint"].startswith("mend it\nto go back instead, type as root at a text console:\napt-mark unhold ")
+    assert record(box)["stage"] == "holds"
+    manager.fails.clear()
+    assert run(box, manager)["state"] == "installed"
 
 
 def test_removal_takes_back_what_the_role_did_and_nothing_twice(box: FakeBox, manager: FakeManager) -> None:

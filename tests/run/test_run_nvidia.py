@@ -82,7 +82,7 @@ def test_a_lost_connection_says_what_goes_on_and_what_to_type_at_the_console() -
     assert failure.exit_code == 4
     assert failure.why.endswith("the host finishes what it has begun, and keeps the state of it")
     assert "run the same command again, and it goes on" in failure.hint
-    assert failure.hint.endswith("at its text console as root: dpkg --configure -a && apt-get -f install")
+    assert failure.hint.endswith("at its text console as root: dpkg --configure -a; apt-get -y -f install")
     rpm = report(
         outcome_of(
             TARGET, replace(SETUP, manager="dnf"), result({}, status="unreachable", failure=lost), unreaped=False
