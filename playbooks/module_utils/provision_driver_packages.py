@@ -86,10 +86,12 @@ def fits(package: Mapping[str, str], version: str) -> bool:
 def wanted(params: Mapping[str, Any], kernel: str, arch: str) -> Wanted:
     """What was asked for, or the first set of the tables that fits it. Raises Failure where none does."""
     if params["packages"]:
+        # a plan's repositories are those of all its roles
+        used = {package.get("repository") for package in params["packages"]}
         return Wanted(
             params["branch"], params["version"], params["module"], params["build"] or "dkms",
             tuple(params["packages"]), tuple(params["headers"]), tuple(params["components"]), params["stream"],
-            params["lock"], tuple(mirrored(one, params) for one in params["repositories"]),
+            params["lock"], tuple(mirrored(one, params) for one in params["repositories"] if one["id"] in used),
         )  # fmt: skip
     for row in params["sets"]:
         if _row_fits(row, params, kernel, arch):

@@ -89,6 +89,8 @@ class Sign(NamedTuple):
     what: str
     """{0} is the pattern's first group."""
     hint: str
+    last: bool = False
+    """Whether what is said after it is only what comes of it."""
 
 
 LOCKED = re.compile(
@@ -97,6 +99,7 @@ LOCKED = re.compile(
     r"|Waiting for process with pid|already locked by|Unable to obtain lock|dpkg frontend lock was locked"
 )
 BROKEN = "broken_dependencies"
+SCRIPT = "package_script"
 
 SIGNS: tuple[Sign, ...] = (
     Sign(
@@ -169,6 +172,12 @@ SIGNS: tuple[Sign, ...] = (
         "no_candidate", "no repository has the package {0}",
         "refresh the mirror, or see that the repository is switched on",
     ),
+    # dpkg says of each package that needs the one whose script failed that it has dependency problems
+    Sign(
+        r"installed \S+ package \S+ script subprocess returned error|error: .*scriptlet|scriptlet failed",
+        SCRIPT, "a package's own script failed",
+        "what it said is above; once that is mended, run the same command again", last=True,
+    ),
     Sign(
         r"unmet dependencies|held broken packages|nothing provides|conflicting requests|dependency problems|"
         r"Unable to correct problems|package \S+ (?:requires|conflicts with)|Problem(?: \d+)?: ",
@@ -183,9 +192,8 @@ SIGNS: tuple[Sign, ...] = (
         "see that this host reaches the address (a proxy belongs into the package manager's own configuration)",
     ),
     Sign(
-        r"Errors were encountered while processing:|subprocess \S+ returned error|installed \S+ package \S+ script"
-        r"|scriptlet failed|error: .*scriptlet",
-        "package_script", "a package's own script failed",
+        r"Errors were encountered while processing:|subprocess \S+ returned error", SCRIPT,
+        "a package's own script failed",
         "what it said is above; once that is mended, run the same command again",
     ),
 )  # fmt: skip
@@ -205,7 +213,8 @@ def meaning(said: str, doing: str) -> Failure:
         match = re.search(sign.pattern, said)
         if match:
             group = next((one for one in match.groups() if one), "") if match.groups() else ""
-            return Failure(sign.kind, f"could not {doing}: {sign.what.format(group)}", last_words(said), sign.hint)
+            heard = said[: match.end()] + said[match.end() :].partition("\n")[0] if sign.last else said
+            return Failure(sign.kind, f"could not {doing}: {sign.what.format(group)}", last_words(heard), sign.hint)
     hint = "what the package manager said is above; run the same command again once it is mended"
     return Failure("packages", f"could not {doing}", last_words(said) or "it said nothing", hint)
 

@@ -80,6 +80,16 @@ def test_a_mirror_stands_for_nvidias_address() -> None:
     assert (repository["key_url"], repository["fingerprint"]) == ("http://mirror.lab.example/key", "A" * 40)
 
 
+def test_repositories_of_other_roles_are_not_the_drivers() -> None:
+    """A plan names those of all its roles, and a lab's mirror of the one is no mirror of the other."""
+    rows = [
+        {"id": name, "url": f"https://{name}.example", "key_url": "", "fingerprint": ""} for name in ("cuda", "ctk")
+    ]
+    packages = [{"name": "nvidia-driver-cuda", "repository": "cuda", "version": "580."}]
+    asked = {**NONE, "branch": "580", "module": "open", "packages": packages, "repositories": rows}
+    assert [one["id"] for one in wanted(asked, "6.1.0-28-amd64", "x86_64").repositories] == ["cuda"]
+
+
 def test_a_system_without_a_row_is_named() -> None:
     with pytest.raises(Failure) as raised:
         chosen("Debian.yml", "Debian", "11", "5.10.0-30-amd64", branch="580", module="open")

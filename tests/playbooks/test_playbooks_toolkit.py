@@ -111,6 +111,19 @@ def test_cudnn_stays_at_the_release_that_serves_old_gpus(roles: Roles) -> None:
     assert (files(box), box.installed()) == (before, packages)
 
 
+def test_what_was_left_half_installed_is_installed_again(roles: Roles) -> None:
+    box, given = roles.box, mirror_of(roles.box, "cudnn")
+    box.hook("postinst:libcudnn9-cuda-12", "echo refused by the test >&2; exit 1")
+    assert not roles.play("cudnn", **given)
+    assert "refused by the test" in roles.told()
+    assert {"cudnn9-cuda-12", "libcudnn9-cuda-12"} <= set(box.broken())
+    box.hook("postinst:libcudnn9-cuda-12")
+    assert roles.play("cudnn", **given), roles.site.output
+    assert box.broken() == []
+    assert roles.play("cudnn", **given), roles.site.output
+    assert roles.site.changed() == []
+
+
 def test_the_repository_stays_as_long_as_something_uses_it(roles: Roles) -> None:
     box = roles.box
     for role in ("cuda_toolkit", "cudnn"):
@@ -150,6 +163,19 @@ def test_persistence_is_on_at_once_where_the_module_is_loaded(roles: Roles) -> N
     assert persistence(box) == {"enabled": "disabled", "active": "inactive"}
     assert roles.play("persistenced", **gone), roles.site.output
     assert roles.site.changed() == []
+
+
+def test_persistence_waits_for_the_reboot_after_an_upgrade(roles: Roles) -> None:
+    """The daemon of the new release gets no answer of the old module."""
+    box = roles.box
+    box.install_driver("535.274.02")
+    box.sh("DEBIAN_FRONTEND=noninteractive apt-get dist-upgrade -y -q")
+    assert box.exec(["systemctl", "start", "nvidia-persistenced"]).status == 1
+    box.sh("systemctl stop nvidia-persistenced; systemctl reset-failed nvidia-persistenced")
+    assert roles.play("persistenced", persistenced_machine_root="/machine"), roles.site.output
+    assert persistence(box) == {"enabled": "enabled", "active": "inactive"}
+    box.reboot()
+    assert persistence(box) == {"enabled": "enabled", "active": "active"}
 
 
 def test_persistence_waits_for_the_module(roles: Roles) -> None:
