@@ -172,6 +172,10 @@ SIGNS: tuple[Sign, ...] = (
         "no_candidate", "no repository has the package {0}",
         "refresh the mirror, or see that the repository is switched on",
     ),
+    Sign(
+        r"Try 'apt --fix-broken install'|[Tt]ry 'apt-get -f install'",
+        BROKEN, "packages that were there before are half-installed", "sudo apt-get -y --fix-broken install",
+    ),
     # dpkg says of each package that needs the one whose script failed that it has dependency problems
     Sign(
         r"installed \S+ package \S+ script subprocess returned error|error: .*scriptlet|scriptlet failed",

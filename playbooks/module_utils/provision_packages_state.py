@@ -28,17 +28,17 @@ def available(manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     choice = chosen(params)
     names = [one["name"] for one in choice.packages]
     _refuse(names, params["refuse"], "is not to be installed here")
-    # what a run that was cut off, or a script that failed, has left half-installed is installed again
-    halves = set(manager.broken())
+    halves = _halves(manager, names, choice.repositories)
     installed = {name: version for name, version in manager.installed(names).items() if name not in halves}
     wanted = []
     if not all(fits(installed.get(one["name"], ""), one.get("version") or "") for one in choice.packages):
         candidates = manager.candidates(names, choice.repositories)
         wanted = exact(choice.packages, candidates, installed, [one["url"] for one in choice.repositories])
-        lock = {"lock": pin_of(choice), "names": params["pin_names"]} if params["pin_names"] else {}
-        rehearsal = manager.rehearse(wanted, choice.repositories, **lock)
-        _refuse(rehearsal.new, params["refuse"], "would be installed with it")
-        _room(rehearsal.disk_mib)
+        if not halves:  # nothing can be rehearsed on top of them; it was, in the run that has left them
+            lock = {"lock": pin_of(choice), "names": params["pin_names"]} if params["pin_names"] else {}
+            rehearsal = manager.rehearse(wanted, choice.repositories, **lock)
+            _refuse(rehearsal.new, params["refuse"], "would be installed with it")
+            _room(rehearsal.disk_mib)
     return {
         "packages": [{"name": name, "version": version} for name, version in wanted],
         "choice": choice.packages,
@@ -61,6 +61,8 @@ def present(manager: Any, params: Mapping[str, Any], dry: bool) -> dict[str, Any
         manager.lock(pin, params["pin_names"])
     before = set(manager.installed(()))
     try:
+        if wanted and _halves(manager, names, params["repositories"]):
+            manager.repair()
         if wanted:
             manager.install(wanted)
     finally:
@@ -92,6 +94,13 @@ def absent(manager: Any, params: Mapping[str, Any], dry: bool) -> dict[str, Any]
     if not dry and any(one["id"].startswith("cuda-") for one in unused):
         manager.end_apart()
     return {"changed": changed, "removed": sorted(there), "repositories": unused}
+
+
+def _halves(manager: Any, names: Sequence[str], repositories: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Half-installed packages of the outcome, left by a run that was cut off or by a script that failed."""
+    homes = tuple(str(one["url"]).rstrip("/") for one in repositories)
+    broken = manager.broken()
+    return [name for name in broken if name in names or (homes and manager.origin(name).startswith(homes))]
 
 
 def pin_of(choice: Choice) -> str:

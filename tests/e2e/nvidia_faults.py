@@ -35,10 +35,15 @@ CONSOLE = re.compile(r"(?:type as root at a text console|at its text console as 
 
 def cases(points: Sequence[Any], *, shift: int = 0) -> list[tuple[str, Any]]:
     """(start, point) of a fault's tests."""
-    rows = [(LOADING if point == "modprobe" else STARTS, point) for point in points]
-    if EVERY:
-        return [(starts[number], point) for number in range(2) for starts, point in rows]
-    return [(starts[(number + shift) % 2], point) for number, (starts, point) in enumerate(rows)]
+    return [*in_turn(points), *in_turn(points, shift=1)] if EVERY else in_turn(points, shift=shift)
+
+
+def in_turn(points: Sequence[Any], *, shift: int = 0) -> list[tuple[str, Any]]:
+    """(start, point), from the one and from the other start."""
+    starts = [LOADING if point == "modprobe" else STARTS for point in points]
+    return [
+        (pair[(number + shift) % 2], point) for number, (pair, point) in enumerate(zip(starts, points, strict=True))
+    ]
 
 
 def begun(gpu_box: GpuBoxFixture, start: str) -> GpuBox:
@@ -87,7 +92,7 @@ def host_is_quiet(box: GpuBox) -> bool:
 
 
 def finish(box: GpuBox, setup: NvidiaSetup | None = None) -> None:
-    """The same command again, the reboot it asks for, once more; and then nothing is left to change."""
+    """The same command again; and once more after the reboot that it asks for."""
     again = play(box, setup)
     if not again.ready:
         assert again.reboot_asked, again.told
@@ -98,6 +103,10 @@ def finish(box: GpuBox, setup: NvidiaSetup | None = None) -> None:
     assert box.broken() == []
     assert box.record()["state"] == "confirmed"
     assert {"nvidia-driver-cuda", "nvidia-kernel-dkms"} <= set(box.holds())
+
+
+def settled(box: GpuBox, setup: NvidiaSetup | None = None) -> None:
+    """Nothing is left to change."""
     once_more = play(box, setup)
     assert (once_more.ready, once_more.changed) == (True, 0), once_more.steps
 

@@ -20,7 +20,9 @@ from nvidia_faults import (
     cases,
     finish,
     host_is_quiet,
+    in_turn,
     left_usable,
+    settled,
     wait_until,
     works,
 )
@@ -42,27 +44,29 @@ def test_a_bare_box_goes_all_the_way(gpu_box: GpuBoxFixture) -> None:
     bare.reboot()
     assert works(bare, NEW)
     finish(bare)
+    settled(bare)
 
 
 @pytest.mark.parametrize(("start", "point"), cases(POINTS, shift=0))
 def test_the_controller_is_killed(gpu_box: GpuBoxFixture, start: str, point: str) -> None:
     box = begun(gpu_box, start)
     with box.held_at(point) as reached, started(box, driver_setup()) as run:
-        reached()
+        reached(run)
         run.send_signal(signal.SIGKILL)
         run.wait(timeout=30)
     wait_until("the host ends what it began", lambda: host_is_quiet(box))
     assert box.broken() == [], "a package operation is finished, whoever asked for it"
     left_usable(box, start, "")
     finish(box)
+    settled(box)
 
 
-@pytest.mark.parametrize(("start", "point"), cases(POINTS if EVERY else POINTS[1::2], shift=1))
+@pytest.mark.parametrize(("start", "point"), in_turn(POINTS if EVERY else POINTS[1::2], shift=1))
 def test_ctrl_c(gpu_box: GpuBoxFixture, start: str, point: str) -> None:
     box = begun(gpu_box, start)
     with started(box, driver_setup()) as run:
         with box.held_at(point) as reached:
-            reached()
+            reached(run)
             run.send_signal(signal.SIGINT)
             time.sleep(1)
         said = answer(run)

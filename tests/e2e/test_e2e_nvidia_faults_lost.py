@@ -18,6 +18,7 @@ from nvidia_faults import (
     finish,
     goes_back,
     host_is_quiet,
+    in_turn,
     instructions,
     left_usable,
     wait_until,
@@ -32,7 +33,7 @@ def test_the_connection_is_lost(gpu_box: GpuBoxFixture, start: str, point: str) 
     box = begun(gpu_box, start)
     with started(box, driver_setup()) as run:
         with box.held_at(point) as reached:
-            reached()
+            reached(run)
             box.cut_ssh()
         said = answer(run)
     assert not said.ready
@@ -44,13 +45,13 @@ def test_the_connection_is_lost(gpu_box: GpuBoxFixture, start: str, point: str) 
     finish(box)
 
 
-@pytest.mark.parametrize(("start", "point"), cases(POINTS[:4] if EVERY else POINTS[:1], shift=1))
+@pytest.mark.parametrize(("start", "point"), in_turn(POINTS[:4] if EVERY else POINTS[:1], shift=1))
 def test_the_power_fails(gpu_box: GpuBoxFixture, start: str, point: str) -> None:
     """The host is gone at once, and back with whatever its disk had: what is said of a lost host mends it."""
     box = begun(gpu_box, start)
     with started(box, driver_setup()) as run:
         with box.held_at(point) as reached:
-            reached()
+            reached(run)
             box.power_cut()
         said = answer(run)
     assert not said.ready
@@ -63,7 +64,7 @@ def killed_at(box: GpuBox, point: str) -> Played:
     """As by the kernel when memory runs out: nothing gets to tidy up, dpkg least of all."""
     with started(box, driver_setup()) as run:
         with box.held_at(point) as reached:
-            reached()
+            reached(run)
             box.sh("".join(f"pkill -KILL -f '{name}' || true\n" for name in KILLED))
         said = answer(run)
     wait_until("what was killed is gone", lambda: host_is_quiet(box))
@@ -80,7 +81,7 @@ def test_the_module_on_the_host_is_killed(gpu_box: GpuBoxFixture, start: str, po
     finish(box)
 
 
-@pytest.mark.parametrize("point", POINTS[:4] if EVERY else POINTS[:1])
+@pytest.mark.parametrize("point", POINTS[:2] if EVERY else POINTS[:1])
 def test_nobody_goes_back_after_the_module_on_the_host_is_killed(gpu_box: GpuBoxFixture, point: str) -> None:
     old = begun(gpu_box, "upgrade")
     said = killed_at(old, point)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from harness.gpu_box import GpuBox
 from harness.gpu_box_play import answer, play, started, whole_setup
-from nvidia_faults import EVERY, NEW, GpuBoxFixture, finish, host_is_quiet, wait_until, works
+from nvidia_faults import EVERY, NEW, GpuBoxFixture, finish, host_is_quiet, settled, wait_until, works
 
 pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.slow]
 
@@ -33,7 +33,7 @@ ExecReload=/bin/cp /etc/docker/daemon.json /run/what-docker-read
 def is_killed(box: GpuBox, point: str) -> None:
     """The controller, by SIGKILL."""
     with box.held_at(point) as reached, started(box, whole_setup()) as run:
-        reached()
+        reached(run)
         run.send_signal(signal.SIGKILL)
         run.wait(timeout=30)
 
@@ -41,7 +41,7 @@ def is_killed(box: GpuBox, point: str) -> None:
 def is_interrupted(box: GpuBox, point: str) -> None:
     with started(box, whole_setup()) as run:
         with box.held_at(point) as reached:
-            reached()
+            reached(run)
             run.send_signal(signal.SIGINT)
             wait_until("the run has heard of it", lambda: run.poll() is not None)
         assert answer(run).failures[0]["what"] == "interrupted"
@@ -50,7 +50,7 @@ def is_interrupted(box: GpuBox, point: str) -> None:
 def loses_its_connection(box: GpuBox, point: str) -> None:
     with started(box, whole_setup()) as run:
         with box.held_at(point) as reached:
-            reached()
+            reached(run)
             box.cut_ssh()
         said = answer(run)
     box.mend_ssh()
@@ -88,6 +88,7 @@ def test_every_step_after_the_reboot_is_struck(
         wait_until("the host ends what it began", lambda: host_is_quiet(box))
         assert works(box, NEW), f"what worked still does after {strike.__name__} at {point}"
     finish(box, whole_setup())
+    settled(box, whole_setup())
     assert box.exec(["systemctl", "is-active", "nvidia-persistenced"]).stdout == "active\n"
     assert {"cuda-toolkit-12-6", "cudnn9-cuda-12", "nvidia-container-toolkit"} <= set(box.installed())
     assert "nvidia" in json.loads(box.sh("cat /run/what-docker-read"))["runtimes"]

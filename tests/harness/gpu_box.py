@@ -202,17 +202,22 @@ class GpuBox(Host):
             self.sh(f"rm -f '{path}'")
 
     @contextmanager
-    def held_at(self, point: str) -> Iterator[Callable[[], None]]:
-        """Whatever comes to the point waits there. Gives a function that waits until something did."""
+    def held_at(self, point: str) -> Iterator[Callable[..., None]]:
+        """Whatever comes to the point waits there. Gives a function that waits until something did.
+
+        Given the process that is to come there, the function fails where that ends first.
+        """
         here = f"{ROOT}/held"
         self.sh(f"rm -rf {here}; mkdir {here}")
         # killed with what it belongs to: then there is nobody to wait for
         self.hook(point, f"touch {here}/reached; while [ -e {here}/closed ]; do sleep 0.1; done")
         self.sh(f"touch {here}/closed")
 
-        def reached() -> None:
+        def reached(process: subprocess.Popen[str] | None = None) -> None:
             deadline = time.monotonic() + WAIT_S
             while self.exec(["test", "-e", f"{here}/reached"]).status:
+                if process is not None and process.poll() is not None:
+                    raise RuntimeError(f"it ended before it came to {point}: {process.communicate()}")
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"nothing came to {point}")
                 time.sleep(0.1)
