@@ -210,7 +210,7 @@ def _killed(params: Mapping[str, Any]) -> Failure:
     )  # fmt: skip
     box = Box(params["machine_root"])
     record = read_record(box)
-    if not record:
+    if not record or params["state"] == "absent":
         return failure
     return told(box, manager(params["manager"], box.run), record, failure, params["initramfs"])
 
