@@ -13,7 +13,14 @@ from typing import Any
 from ansible.module_utils import provision_driver_record as records
 from ansible.module_utils.provision_driver_boot import FILE, block, blocked, command, rebuild
 from ansible.module_utils.provision_driver_box import Box
-from ansible.module_utils.provision_driver_kernel import KernelModule, build_again, build_failure, built, newest_log
+from ansible.module_utils.provision_driver_kernel import (
+    KernelModule,
+    build_again,
+    build_failure,
+    built,
+    newest_log,
+    on_disk,
+)
 from ansible.module_utils.provision_driver_load import LOADED_VERSION, Reboot, load, obstacles, secure_boot_work
 from ansible.module_utils.provision_driver_packages import (
     EPEL,
@@ -29,7 +36,7 @@ from ansible.module_utils.provision_driver_record import DriverFailure
 from ansible.module_utils.provision_driver_undo import keep_previous, kept, take_back, told, undone
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
 
-DURING = ("before", "boot_id", "released", "holding", "blocked", "rebuilt")
+DURING = ("before", "boot_id", "built", "released", "holding", "blocked", "rebuilt")
 """Fields of the record that matter while a change is under way."""
 AGAIN = "run the same command again: it goes on from there; do not reboot before that"
 
@@ -131,11 +138,13 @@ class Installation:
         """From here on a run that is cut off is gone on with, and a failure is undone."""
         previous = records.versions(self.record.get("previous")) if self.resumed else dict(now)
         before = self.record.get("before", {}) if self.resumed else self.before
+        there = bool(self.record.get("built", True)) if self.resumed else bool(on_disk(self.box))
         fields = {
             "state": "changing", "stage": "packages", "manager": self.name, "branch": self.want.branch,
             "version": self.want.version or None, "module": self.want.module, "packages": records.rows(versions),
             "previous": records.rows(previous), "held": before.get("held") or [], "files": before.get("files") or [],
             "lock": lock, "stream": self.want.stream, "before": before,
+            "built": there,
         }  # fmt: skip
         self.record = records.write(self.box, {**self.record, **fields})
 

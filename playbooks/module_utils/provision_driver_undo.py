@@ -19,6 +19,7 @@ REPAIR = {
     "dnf": ("dnf -y distro-sync",),
 }
 BACK = {"apt": "apt-get install -y --allow-downgrades", "dnf": "dnf -y install --allowerasing"}
+REINSTALL = {"apt": ("apt-get", "-y", "--reinstall", "install"), "dnf": ("dnf", "-y", "reinstall")}
 REMOVE = {"apt": "apt-get purge -y", "dnf": "dnf -y remove"}
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 RELEASE = {"apt": "apt-mark unhold", "dnf": "dnf versionlock delete"}
@@ -65,8 +66,8 @@ def go_back(box: Box, manager: Any, record: Record, initramfs: Sequence[str]) ->
         manager.remove(new)
     if record.get("blocked") and unblock(box) and record.get("rebuilt"):
         rebuild(box, initramfs)
-    if previous and not on_disk(box):
-        build_again(box)
+    if previous and record.get("built", True):
+        _build_previous(box, record)
     held = held_before(record)
     if held:
         manager.hold(held)
@@ -80,6 +81,21 @@ def _install_previous(box: Box, manager: Any, previous: Mapping[str, str]) -> No
     except Failure as failure:
         _over(box, manager, files, len(previous), failure)
         manager.install(sorted(previous.items()), files=files, downgrade=True)
+
+
+def _build_previous(box: Box, record: Record) -> None:
+    """The kernel module of before is on disk again. Raises Failure where it is not."""
+    if on_disk(box):
+        return
+    build_again(box)
+    if not on_disk(box):
+        # DKMS was told to forget it when the change began, and no package's script takes that back where it is given up
+        files, previous = kept(box), versions(record.get("previous"))
+        debs = [str(path) for path in files if path.suffix == ".deb"]
+        box.run(["dpkg", "--install", *debs] if debs else [*REINSTALL[str(record["manager"])], *previous], QUIET)
+    if not on_disk(box):
+        what = "the kernel module of the driver that was there was not built again"
+        raise Failure("module_build", what, f"modinfo -k {box.kernel} nvidia finds none")
 
 
 def _over(box: Box, manager: Any, files: Sequence[Path], packages: int, first: Failure) -> None:

@@ -45,7 +45,9 @@ def test_a_full_disk_before_anything_is_changed(gpu_box: GpuBoxFixture, path: st
     finish(bare)
 
 
-@pytest.mark.parametrize(("start", "where"), cases(FILLED, shift=1))
+@pytest.mark.parametrize(
+    ("start", "where"), cases(FILLED, shift=1), ids=lambda value: value if isinstance(value, str) else ",".join(value)
+)
 def test_a_disk_that_fills_up_on_the_way(gpu_box: GpuBoxFixture, start: str, where: tuple[str, str]) -> None:
     point, path = where
     box = begun(gpu_box, start)

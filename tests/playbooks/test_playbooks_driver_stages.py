@@ -247,6 +247,35 @@ def test_where_going_back_fails_it_is_said_what_to_type(box: FakeBox, manager: F
     assert record(box)["state"] == "changing"
 
 
+def test_the_module_of_before_is_built_again_or_that_is_told(box: FakeBox, manager: FakeManager) -> None:
+    """A package that cannot be unpacked leaves the older one in place, whose module DKMS has been told to forget."""
+    had_before(box, manager)
+    manager.fails = {
+        "install nvidia": Failure("disk_full", "could not install", "/usr/src: No space left", "free some")
+    }
+    install = manager.install
+
+    def given_up(packages: Any, files: Any = (), downgrade: bool = False) -> None:
+        there = dict(manager.there)
+        box.module = None
+        try:
+            install(packages, files, downgrade)
+        finally:
+            manager.there = there
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager, "install", given_up)
+        told = refused(box, manager)
+    assert (
+        "going back failed as well: the kernel module of the driver that was there was not built again" in told["why"]
+    )
+    assert [one.split()[0] for one in box.commands if one.startswith(("dkms", "dpkg --install"))] == ["dkms", "dpkg"]
+    assert "dpkg --install " in told["hint"]
+    assert record(box)["state"] == "changing"
+    manager.fails.clear()
+    assert run(box, manager)["state"] == "installed"
+
+
 def test_being_asked_to_end_finishes_the_operation_and_keeps_the_state(box: FakeBox, manager: FakeManager) -> None:
     had_before(box, manager)
     install = manager.install
