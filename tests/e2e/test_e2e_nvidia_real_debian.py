@@ -20,7 +20,8 @@ import yaml
 from harness.boxes import Box
 from harness.engine import LABEL, Engine, Unavailable
 from harness.fleet import REPOSITORY
-from harness.gpu_box import GpuBox, installer_sources
+from harness.gpu_box import GpuBox
+from harness.gpu_box_files import installer_sources
 from harness.images import Distribution, Images
 from harness.places import RUN
 
