@@ -19,6 +19,17 @@ PRINTED = {
     "open-module-refuses": (
         "NVRM: installed in this system is not supported by open nvidia.ko because it does not include the required GPU"
     ),
+    "bar-not-assigned": "NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:",
+    "needs-open-module": "NVRM: installed in this system requires use of the NVIDIA open kernel modules.",
+    "init-failed": "NVRM: GPU 0000:13:00.0: RmInitAdapter failed! (0x26:0x56:1463)",
+    "forward-compatibility": (
+        "Unexpected error from cudaGetDeviceCount(). Error 804: forward compatibility was attempted on non supported HW"
+    ),
+    "driver-combination": "(803 vs. 0) : system has unsupported display driver / cuda driver combination",
+    "fabric-manager": "CUDA initialization: Error 802: system not yet initialized (Triggered internally at",
+    "cuda-library-missing": "ImportError: libcublas.so.12: cannot open shared object file: No such file or directory",
+    "cudnn-older": "Loaded runtime CuDNN library: 9.1.0 but source was compiled with: 9.3.0.  CuDNN library needs to",
+    "ptxas-architecture": "ptxas fatal   : Value 'sm_121a' is not defined for option 'gpu-name'",
     "legacy-gpu": "NVRM: The NVIDIA GPU is supported through the NVIDIA 470.xx Legacy drivers. Please",
     "gsp-firmware": "NVRM: RmInitAdapter: Cannot initialize GSP firmware RM",
     "module-key-rejected": "modprobe: ERROR: could not insert 'nvidia': Key was rejected by service",
@@ -96,6 +107,15 @@ NEAR = {
     "gpu-lost": "GPU is lossless in this mode; determine the device handle of GPU 0",
     "pcie-width": "LnkSta: Speed 2.5GT/s (downgraded), Width x16 (ok)",
     "open-module-refuses": "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  580.126.09",
+    "bar-not-assigned": "pci 0000:01:00.0: BAR 1 [mem 0xe05c0000000-0xe05cfffffff 64bit pref]",
+    "needs-open-module": "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  580.95.05",
+    "init-failed": "NVRM: RmInitAdapter done; rm_init_adapter is called for device minor number 0",
+    "forward-compatibility": "CUDA forward compatibility is supported on this hardware",
+    "driver-combination": "system has a display driver / cuda driver combination",
+    "fabric-manager": "clock: the operating system not yet initialized its watchdog",
+    "cuda-library-missing": "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
+    "cudnn-older": "cuda_dnn.cc: Loaded cuDNN version 90300",
+    "ptxas-architecture": "ptxas info    : Compiling entry function 'add' for 'sm_120'",
     "legacy-gpu": "installed the NVIDIA 470.xx Legacy driver",
     "gsp-firmware": "NVRM: GSP firmware RM initialized",
     "module-key-rejected": "module verification failed: signature and/or required key missing - tainting kernel",
@@ -213,6 +233,19 @@ def test_every_row_says_what_why_and_what_to_do() -> None:
 def test_a_consequence_is_not_told_beside_its_cause() -> None:
     both = PRINTED["gpu-fell-off-the-bus"] + "\n" + PRINTED["gpu-lost"] + "\n" + PRINTED["no-devices"]
     assert ids(both) == ["gpu-fell-off-the-bus"]
+
+
+def test_a_gpu_that_does_not_start_is_told_by_its_reason() -> None:
+    """As an RTX 5090 under the proprietary module prints it."""
+    log = (
+        "NVRM: The NVIDIA GPU 0000:02:00.0 (PCI ID: 10de:2c58)\n"
+        "NVRM: installed in this system requires use of the NVIDIA open kernel modules.\n"
+        "NVRM: GPU 0000:02:00.0: RmInitAdapter failed! (0x22:0x56:884)\n"
+        "NVRM: GPU 0000:02:00.0: rm_init_adapter failed, device minor number 0\n"
+        "No devices were found\n"
+    )
+    assert ids(log) == ["needs-open-module"]
+    assert ids("\n".join(log.splitlines()[2:])) == ["init-failed"]
 
 
 def test_newer_drivers_print_xid_79_over_several_lines() -> None:

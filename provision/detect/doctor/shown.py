@@ -17,15 +17,20 @@ MOST = 4
 
 EXPLAINS: Mapping[str, frozenset[str]] = {
     "gpu-fell-off-the-bus": frozenset(
-        {"gpu-lost", "no-devices", "driver-silent", "gpu-not-driven", "xid-43", "xid-45"}
+        {"gpu-lost", "no-devices", "driver-silent", "gpu-not-driven", "init-failed", "xid-43", "xid-45"}
+    ),
+    "bar-not-assigned": frozenset(
+        {"init-failed", "no-devices", "driver-not-loaded", "driver-silent", "gpu-not-driven"}
     ),
     "gpu-lost": frozenset({"driver-silent", "gpu-not-driven"}),
     "xid-13": frozenset({"xid-43", "xid-45"}),
     "xid-31": frozenset({"xid-43", "xid-45"}),
-    "open-module-refuses": frozenset({"no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}),
+    "open-module-refuses": frozenset({"init-failed", "no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}),
+    "needs-open-module": frozenset({"init-failed", "no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}),
+    "init-failed": frozenset({"no-devices", "driver-silent", "gpu-not-driven"}),
     "wrong-flavour": frozenset({"no-devices", "gpu-not-driven"}),
-    "legacy-gpu": frozenset({"no-devices", "driver-silent", "gpu-not-driven"}),
-    "gsp-firmware": frozenset({"no-devices", "driver-silent"}),
+    "legacy-gpu": frozenset({"init-failed", "no-devices", "driver-silent", "gpu-not-driven"}),
+    "gsp-firmware": frozenset({"init-failed", "no-devices", "driver-silent"}),
     "module-key-rejected": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled"}),
     "key-not-enrolled": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
     "key-waits": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled"}),
@@ -45,6 +50,7 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "numpy-abi": frozenset({"numpy-2"}),
     "gpu-memory": frozenset({"out-of-memory"}),
     "skips-gpu": frozenset({"no-cuda-drivers"}),
+    "cudnn-older": frozenset({"cudnn-init"}),
     "docker-no-gpu": frozenset({"docker-not-configured"}),
 }
 """By finding: those that are only its consequence, and are not told beside it."""
