@@ -17,7 +17,7 @@ FILE = "/etc/docker/daemon.json"
 UNIT = """\
 [Service]
 ExecStart=/bin/sleep infinity
-ExecReload=/bin/sh -c 'echo reloaded >> /docker-was-reloaded'
+ExecReload=/bin/sh -c 'test ! -e /docker-refuses && echo reloaded >> /docker-was-reloaded'
 """
 
 
@@ -76,6 +76,20 @@ def test_docker_is_told_once_and_its_configuration_comes_back(roles: Roles) -> N
     assert box.sh("ls /etc/docker; ls /etc/apt/sources.list.d") == "daemon.json\n"
     assert roles.play(ROLE, **given(box, **{f"{ROLE}_state": "absent"})), roles.site.output
     assert roles.site.changed() == []
+
+
+@pytest.mark.parametrize("mine", ['{"log-driver": "journald"}\n', None])
+def test_a_configuration_that_docker_refuses_is_as_it_was(roles: Roles, mine: str | None) -> None:
+    box = roles.box
+    docker(box, mine)
+    box.sh("touch /docker-refuses")
+    assert not roles.play(ROLE, **given(box))
+    assert "Job for docker.service failed" in roles.told() + roles.site.output
+    assert box.exec(["cat", FILE]).stdout == (mine or "")
+    box.sh("rm /docker-refuses")
+    assert roles.play(ROLE, **given(box)), roles.site.output
+    assert reloads(box) == 1
+    assert "nvidia" in json.loads(box.sh(f"cat {FILE}"))["runtimes"]
 
 
 def test_what_was_added_meanwhile_stays(roles: Roles) -> None:
