@@ -146,7 +146,9 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def card_of(name: str, cards: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first row whose pattern is found in the GPU's name."""
+    """The first row whose pattern is found in the GPU's name. A MIG slice is no whole card, and has none."""
+    if " MIG " in name:  # "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+        return None
     return next((card for card in cards if re.search(card["match"], name)), None)
 
 
@@ -230,9 +232,9 @@ def remarks(gpu: dict[str, Any], index: int, device: str) -> list[str]:
 def measure_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str, int | None]:
     """What the child measured (None: it died), its stderr, its exit status (None: timed out)."""
     command = [sys.executable, __file__, "--inside", *sys.argv[1:]]
-    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    if "CUDA_VISIBLE_DEVICES" in os.environ:  # whose numbers were chosen in the other order
-        del environment["CUDA_DEVICE_ORDER"]
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:  # its numbers are of the order that was in force when they were chosen
+        environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     if options.device == "cpu":
         environment.update(CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
     try:

@@ -15,10 +15,8 @@ ROWS = diagnostics()
 PRINTED = {
     "gpu-fell-off-the-bus": "[81234.5] NVRM: Xid (PCI:0000:82:00): 79, pid=1, GPU has fallen off the bus.",
     "gpu-lost": "Unable to determine the device handle for GPU0000:82:00.0: GPU is lost.  Reboot the",
-    "pcie-width": "pci 0000:01:00.0: 15.752 Gb/s available PCIe bandwidth, limited by 8.0 GT/s PCIe x2 link",
-    "open-module-refuses": (
-        "NVRM: installed in this system is not supported by open nvidia.ko because it does not include the required GPU"
-    ),
+    "pcie-width": "nvidia 0000:01:00.0: 15.752 Gb/s available PCIe bandwidth, limited by 8.0 GT/s PCIe x2 link",
+    "open-module-refuses": "NVRM: installed in this system is not supported by open",
     "bar-not-assigned": "NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:",
     "needs-open-module": "NVRM: installed in this system requires use of the NVIDIA open kernel modules.",
     "init-failed": "NVRM: GPU 0000:13:00.0: RmInitAdapter failed! (0x26:0x56:1463)",
@@ -36,7 +34,8 @@ PRINTED = {
     "mismatch": "Failed to initialize NVML: Driver/library version mismatch",
     "nouveau": "ERROR: The Nouveau kernel driver is currently in use by your system.",
     "headers-missing": "Error! Your kernel headers for kernel 6.8.0-60-generic cannot be found at /lib/modules",
-    "module-build-failed": "Error! Bad return status for module build on kernel: 6.18.0 (x86_64)",
+    "module-build-failed": "Consult /var/lib/dkms/nvidia/550.90.07/build/make.log for more information.",
+    "dkms-build-failed": "Error! Bad return status for module build on kernel: 6.18.0 (x86_64)",
     "module-for-other-kernel": "nvidia: version magic '6.8.0-59-generic SMP' should be '6.8.0-60-generic SMP'",
     "driver-not-loaded": (
         "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the latest NVIDIA"
@@ -84,7 +83,10 @@ PRINTED = {
     "gpu-memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total",
     "cublas-init": "RuntimeError: CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
     "cudnn-init": "Failed to get convolution algorithm. This is probably because cuDNN failed to initialize, so",
-    "cudnn-architecture": "RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+    "cudnn-architecture": "RuntimeError: cuDNN error: CUDNN_STATUS_ARCH_MISMATCH",
+    "cudnn-failed": "RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+    "no-cuda-device": "RuntimeError: No CUDA GPUs are available",
+    "jax-cpu-wheel": "An NVIDIA GPU may be present on this machine, but a CUDA-enabled jaxlib is not installed.",
     "device-assert": "RuntimeError: CUDA error: device-side assert triggered",
     "nccl": "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1970, unhandled cuda error",
     "illegal-instruction": "Illegal instruction (core dumped)",
@@ -122,6 +124,7 @@ NEAR = {
     "mismatch": "Driver/library version match",
     "nouveau": "nouveau 0000:01:00.0: DRM: VRAM: 2048 MiB",
     "headers-missing": "Found kernel headers for kernel 6.8.0-60-generic at /lib/modules",
+    "dkms-build-failed": "DKMS: status of the module build on kernel 6.8.0: good",
     "module-build-failed": "DKMS: build completed. Good return status for module build on kernel: 6.8.0",
     "module-for-other-kernel": "e1000e: version magic '6.8.0-59-generic' should be '6.8.0-60-generic'",
     "driver-not-loaded": "NVIDIA-SMI 580.95.05  Driver Version: 580.95.05  communicates with the NVIDIA driver",
@@ -151,6 +154,9 @@ NEAR = {
     "cublas-init": "CUBLAS_STATUS_SUCCESS",
     "cudnn-init": "Loaded cuDNN version 90100; created cudnn handle",
     "cudnn-architecture": "CUDNN_STATUS_SUCCESS",
+    "cudnn-failed": "CUDNN_STATUS_SUCCESS",
+    "no-cuda-device": "2 CUDA GPUs are available",
+    "jax-cpu-wheel": "a CUDA-enabled jaxlib is installed",
     "device-assert": "host-side assert triggered",
     "nccl": "unhandled system error in the mail queue",
     "illegal-instruction": "counted 3 IllegalInstruction traps in the emulator's own tests",
@@ -169,6 +175,10 @@ NEAR = {
 """By row: what a healthy box or another program prints, which is not this row's."""
 
 NOTHING = (
+    "igb 0000:04:00.0: 4.000 Gb/s available PCIe bandwidth, limited by 5.0 GT/s PCIe x1 link",
+    "E: Unable to correct problems, you have held broken packages.",
+    "modprobe: ERROR: could not insert 'vboxdrv': Key was rejected by service",
+    "pam_fscrypt[812]: Required key not available",
     "nvidia: module license 'NVIDIA' taints kernel.",
     "pci 0000:02:00.0: 31.504 Gb/s available PCIe bandwidth (8.0 GT/s PCIe x4 link)",
     *(line for row, line in NEAR.items() if row not in ("xid-other", "nvml-unknown-error")),
@@ -246,6 +256,28 @@ def test_a_gpu_that_does_not_start_is_told_by_its_reason() -> None:
     )
     assert ids(log) == ["needs-open-module"]
     assert ids("\n".join(log.splitlines()[2:])) == ["init-failed"]
+
+
+def test_an_open_module_on_a_pascal_card_is_told_from_a_card_that_is_too_old() -> None:
+    """As the kernel's log has it, with its line breaks."""
+    log = (
+        "NVRM: The NVIDIA GPU 0000:01:00.0 (PCI ID: 10de:1b06)\n"
+        "NVRM: installed in this system is not supported by open\n"
+        "NVRM: nvidia.ko because it does not include the required GPU\n"
+        "NVRM: System Processor (GSP).\n"
+        "nvidia: probe of 0000:01:00.0 failed with error -1\n"
+        "NVRM: The NVIDIA probe routine failed for 1 device(s).\n"
+        "NVRM: None of the NVIDIA devices were initialized.\n"
+    )
+    assert ids(log) == ["open-module-refuses"]
+
+
+def test_the_module_that_dkms_could_not_build_is_named_where_it_is_nvidia_s() -> None:
+    failed = PRINTED["dkms-build-failed"]
+    assert ids(f"{failed}\nConsult /var/lib/dkms/zfs/2.2.2/build/make.log for more information.") == [
+        "dkms-build-failed"
+    ]
+    assert ids(f"{failed}\n{PRINTED['module-build-failed']}") == ["module-build-failed"]
 
 
 def test_newer_drivers_print_xid_79_over_several_lines() -> None:
