@@ -30,7 +30,8 @@ KERNELS = (
     "kernel-modules",
 )  # fmt: skip
 """The kernel that the module was built for, and the packages that would replace it."""
-HWE = ("linux-generic-*", "linux-image-generic-*", "linux-headers-generic-*")
+FLAVOURS = ("linux-{}", "linux-image-{}", "linux-headers-{}", "linux-{}-*", "linux-image-{}-*", "linux-headers-{}-*")
+"""What brings the next kernel of the running one's flavour: linux-aws, linux-image-cloud-amd64, linux-generic-hwe-*."""
 CUDA_REPOSITORIES = "https://developer.download.nvidia.com/compute/cuda/repos"
 NVIDIAS = r"/cuda/repos/|^cuda-"
 """What shows in the manager's words that a package is NVIDIA's own."""
@@ -248,4 +249,8 @@ def mixed(want: Wanted, best: Mapping[str, str]) -> Failure:
 
 
 def kernel_names(kernel: str) -> list[str]:
-    return [*(name.format(kernel=kernel) for name in KERNELS), *HWE]
+    flavour = re.search(
+        r"-([a-z][a-z0-9-]*)$", kernel
+    )  # 6.8.0-1021-aws, 6.1.0-28-cloud-amd64; not 5.14.0-427.el9.x86_64
+    brought = [name.format(flavour.group(1)) for name in FLAVOURS] if flavour else []
+    return [*(name.format(kernel=kernel) for name in KERNELS), *brought]

@@ -246,3 +246,20 @@ def test_every_table_can_be_filled() -> None:
             words = [*found.names, *found.headers, found.stream, found.lock]
             words += [str(value) for one in found.repositories for value in one.values()]
             assert not [word for word in words if "{" in word], row["id"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "brought"),
+    [
+        ("6.8.0-1021-aws", ["linux-aws", "linux-image-aws", "linux-headers-aws"]),
+        ("6.1.0-28-cloud-amd64", ["linux-image-cloud-amd64", "linux-headers-cloud-amd64"]),
+        ("6.8.0-60-generic", ["linux-generic", "linux-generic-*"]),
+        ("6.12.117+deb13-amd64", ["linux-image-amd64"]),
+        ("5.14.0-427.el9.x86_64", ["kernel-core"]),
+    ],
+)
+def test_what_brings_the_next_kernel_of_the_flavour_is_held(kernel: str, brought: list[str]) -> None:
+    """A prebuilt module is for one exact kernel."""
+    names = kernel_names(kernel)
+    assert set(brought) <= set(names)
+    assert not any("{" in name for name in names)
