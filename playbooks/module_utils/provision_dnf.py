@@ -67,7 +67,7 @@ class Dnf:
         if done.status != 0:
             raise meaning(said, "ask the repositories for their packages")
         found = query_rows(done.stdout)
-        return {name: found.get(name, []) for name in names}
+        return {name: found.get(name) or of_release(name, found) for name in names}
 
     def _scratch(self, folder: Path, repositories: Sequence[Mapping[str, Any]]) -> list[str]:
         """Options for caches of their own and the given repositories. /var and /etc stay as they are."""
@@ -91,7 +91,9 @@ class Dnf:
         every = list(patterns)
         out = self._manager.ask(["rpm", "-qa", "--qf", RPM_FORM, *every]).stdout
         rows = [line.split("\t") for line in out.splitlines() if line.count("\t") == 1]
-        return {name: re.sub(r"^0:", "", version) for name, version in rows if name != "gpg-pubkey"}
+        found = {name: re.sub(r"^0:", "", version) for name, version in rows if name != "gpg-pubkey"}
+        whole = {asked: version for asked in every for name, version in rows if is_release(asked, name, version)}
+        return {**found, **{asked: re.sub(r"^0:", "", version) for asked, version in whole.items()}}
 
     def broken(self) -> list[str]:
         return []
@@ -306,8 +308,19 @@ def arguments(packages: Sequence[tuple[str, str]], files: Sequence[Path | str]) 
     words = []
     for name, version in packages:
         own = [path for path in paths if version and path.name.startswith(f"{name}-{plain(version)}.")]
-        words.append(os.path.abspath(own[0]) if own else f"{name}-{version}" if version else name)  # noqa: PTH100
+        one = name if not version or f"-{plain(version)}." in name else f"{name}-{version}"
+        words.append(os.path.abspath(own[0]) if own else one)  # noqa: PTH100
     return words or [os.path.abspath(path) for path in paths]  # noqa: PTH100
+
+
+def is_release(asked: str, name: str, version: str) -> bool:
+    """Whether NAME-VERSION-RELEASE.ARCH was asked for, as one must for the headers of the running kernel."""
+    return asked.startswith(f"{name}-{plain(version)}.")
+
+
+def of_release(asked: str, found: Mapping[str, Sequence[Mapping[str, str]]]) -> list[dict[str, str]]:
+    """The rows of what was asked for in that way: the managers answer by name."""
+    return [dict(row) for name, rows in found.items() for row in rows if is_release(asked, name, row["version"])]
 
 
 def plain(version: str) -> str:

@@ -252,3 +252,33 @@ def test_only_what_is_there_is_removed(tmp_path: Path) -> None:
 def test_versions_compare_as_rpms_do(one: str, other: str, order: int) -> None:
     assert compare(one, other) == order
     assert compare(other, one) == -order
+
+
+HEADERS = "kernel-devel-6.15.3-200.fc42.x86_64"
+"""Of the running kernel: uname's release is the package's version, release and architecture."""
+
+
+def test_the_running_kernel_s_headers_are_found_under_the_name_that_was_asked(tmp_path: Path) -> None:
+    """rpm and repoquery answer by name alone; the newest kernel's headers are not the running one's."""
+    answers = Answers(
+        FIVE,
+        {
+            "rpm": (0, "kernel-devel\t0:6.15.3-200.fc42\n"),
+            "repoquery": (0, "kernel-devel\t6.15.3-200.fc42\tupdates\n"),
+        },
+    )
+    manager = dnf(answers, tmp_path)
+    assert manager.installed([HEADERS])[HEADERS] == "6.15.3-200.fc42"
+    assert manager.candidates([HEADERS])[HEADERS] == [{"version": "6.15.3-200.fc42", "repository": "distribution"}]
+    manager.install([(HEADERS, "6.15.3-200.fc42"), ("dkms", "3.2.1-1.fc42")])
+    assert f" {HEADERS} dkms-3.2.1-1.fc42" in answers.asked[-1]
+
+
+def test_another_kernel_s_headers_are_not_the_running_one_s(tmp_path: Path) -> None:
+    newer = {
+        "rpm": (0, "kernel-devel\t0:6.16.1-200.fc42\n"),
+        "repoquery": (0, "kernel-devel\t6.16.1-200.fc42\tupdates\n"),
+    }
+    manager = dnf(Answers(FIVE, newer), tmp_path)
+    assert HEADERS not in manager.installed([HEADERS])
+    assert manager.candidates([HEADERS])[HEADERS] == []
