@@ -231,7 +231,9 @@ def no_candidate(want: Wanted, absent: Sequence[str], candidates: Mapping[str, S
     kernels = [name for name in absent if name in want.headers and re.search(r"headers|devel", name)]
     hint = "refresh the mirror, or take another branch (--driver)"
     kind = "no_candidate"
-    if kernels:
+    if EPEL in absent:  # Rocky and AlmaLinux have it among their own, RHEL does not
+        hint = "switch EPEL and CodeReady Builder on (docs.fedoraproject.org/en-US/epel), then run this again"
+    elif kernels:
         kind = "no_headers"
         hint = "the repositories have moved on from the running kernel: upgrade the kernel, reboot, and run this again"
     why = "\n".join([f"no candidate for {', '.join(absent)}", *others, f"asked: {', '.join(asked)}"])

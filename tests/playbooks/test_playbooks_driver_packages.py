@@ -263,3 +263,13 @@ def test_what_brings_the_next_kernel_of_the_flavour_is_held(kernel: str, brought
     names = kernel_names(kernel)
     assert set(brought) <= set(names)
     assert not any("{" in name for name in names)
+
+
+def test_where_epel_is_not_to_be_had_the_hint_says_how_it_is_switched_on() -> None:
+    """RHEL's own repositories do not have it, and dkms is in it."""
+    want = asked("kmod-nvidia-open-dkms", version="580.")._replace(headers=("epel-release", "dkms"))
+    with pytest.raises(Failure) as failed:
+        exact(want, offers(kmod_nvidia_open_dkms=["3:580.95.05-1.el9"]))
+    assert failed.value.kind == "no_candidate"
+    assert "epel-release" in failed.value.why
+    assert "EPEL and CodeReady Builder" in failed.value.hint
