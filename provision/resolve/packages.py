@@ -154,19 +154,21 @@ def _from_nvidia(candidate: PackageCandidate) -> bool:
 
 
 def lacking(row: PackageSet, facts: Facts, more: Mapping[str, str]) -> tuple[str, ...]:
-    """Its packages for which the distribution's lists have no candidate of the right version; none where nobody
-    asked, where the part of the archive that has them is not switched on yet, or where they come from a repository that
-    is not configured yet."""
+    """Its packages that are not here and have no candidate of the right version in the distribution's lists.
+
+    None where nobody asked, where the part of the archive that has them is not switched on yet, or where they come from
+    a repository that is not configured yet.
+    """
     found = facts.nvidia
     if found is None or found.candidates is None or row.repository != DISTRIBUTION:
         return ()
     if found.components is not None and not set(row.components) <= set(found.components):
         return ()
     words = place_of(facts).words(more)
+    here = (PackageCandidate(name=one.name, version=one.version, repository="") for one in found.packages or ())
+    known = (*found.candidates, *here)
     return tuple(
-        name
-        for each in row.packages
-        if not _has(found.candidates, name := filled(each, words), _version(row, name, words))
+        name for each in row.packages if not _has(known, name := filled(each, words), _version(row, name, words))
     )
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from worlds.hosts import host
 
-from provision.catalog.load import catalog
+from provision.catalog.load import catalog, chips
+from provision.detect import host_facts
 from provision.errors import NoStackFits, UsageError
 from provision.model.facts import Facts
 from provision.model.nvidia import GpuHealth, HostNvidia, OtherInstall, Package, PackageCandidate
 from provision.model.plan import Plan
 from provision.resolve import plan_for
 from provision.resolve.request import parse_request
+from provision.run.dump import read_dump
+
+HOSTS = Path(__file__).resolve().parents[1] / "hosts"
 
 
 def plan(facts: Facts, **asked: Any) -> Plan:
@@ -55,6 +60,20 @@ def test_a_driver_that_is_too_new_for_the_kernel() -> None:
     assert "driver branch 595 is too new for this kernel" in said
     assert "it needs Linux 4.15 or newer; 3.10.0-1160.el7.x86_64 is running" in said
     assert "upgrade the kernel or the distribution" in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["made-ubuntu2404-zen5-rtx3090-held-mismatch-580", "made-ubuntu2404-alderlake-rtx4070-secureboot-notenrolled-580"],
+)
+def test_packages_that_are_here_need_no_candidate(name: str) -> None:
+    """Their module's package is installed and in no list: that is no reason to change the branch and its repository."""
+    made = plan(host_facts(read_dump(HOSTS / name), chips(), host=name))
+    assert made.nvidia is not None
+    assert made.nvidia.driver is not None
+    assert (made.nvidia.driver.branch, made.nvidia.driver.module) == ("580", "open")
+    assert {package.repository for package in made.nvidia.driver.packages} == {"distribution"}
+    assert any("may only need a reboot" in reason.text for reason in made.reasons)
 
 
 def test_a_card_that_a_virtual_machine_has() -> None:
