@@ -20,6 +20,7 @@ options:
   build: {description: "Where the module comes from.", type: str, choices: ["", prebuilt, dkms], default: ""}
   packages: {description: "Packages; empty for the first set that fits.", type: list, elements: dict, default: []}
   headers: {description: "Packages that compiling needs.", type: list, elements: str, default: []}
+  next_kernel: {description: "The kernel that boots next, if it is not the running one.", type: str, default: ""}
   components: {description: "Parts of the archive that must be on.", type: list, elements: str, default: []}
   stream: {description: "Module stream of dnf.", type: str, default: ""}
   lock: {description: "Pin or version lock.", type: str, default: ""}
@@ -68,6 +69,7 @@ from ansible.module_utils.provision_process import stoppable  # noqa: E402
 
 TEXTS = (
     "version",
+    "next_kernel",
     "stream",
     "lock",
     "distribution",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils import provision_driver_record as records
-from ansible.module_utils.provision_driver_boot import FILE, rebuild, unblock
+from ansible.module_utils.provision_driver_boot import FILE, kernels, rebuild, unblock
 from ansible.module_utils.provision_driver_box import Box
 from ansible.module_utils.provision_driver_load import loaded_version
 from ansible.module_utils.provision_driver_packages import FAMILY, family
@@ -38,7 +38,7 @@ def absent(box: Box, manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         manager.unlock(record["lock"])
     box.pause()
     if unblock(box) or installed:
-        rebuild(box, params["initramfs"])
+        rebuild(box, params["initramfs"], kernels(box, record))
     forget_previous(box)
     records.remove(box)
     return _result(box, installed, changed=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ansible.module_utils.provision_driver_box import Box, tail
 from ansible.module_utils.provision_failure import Failure
@@ -51,25 +52,39 @@ def unblock(box: Box) -> bool:
     return True
 
 
-def command(box: Box, template: Sequence[str]) -> list[str]:
-    """The distribution's command for the running kernel."""
-    return [word.replace("{kernel}", box.kernel) for word in template]
+def kernels(box: Box, record: Mapping[str, Any], *more: str) -> list[str]:
+    """Whose initramfs and packages are the driver's concern: the running kernel, the one that boots next, and those of
+    the record; as far as they are installed."""
+    found = dict.fromkeys([box.kernel, *more, *(str(one) for one in record.get("kernels") or [])])
+    return [one for one in found if one == box.kernel or (one and box.at(f"/lib/modules/{one}").is_dir())]
 
 
-def rebuild(box: Box, template: Sequence[str]) -> None:
-    """The initramfs of the running kernel holds modprobe's configuration as it is now. Raises Failure.
+def commands(template: Sequence[str], of_kernels: Iterable[str]) -> list[list[str]]:
+    """The distribution's command for each kernel; none where it has none."""
+    return [[word.replace("{kernel}", one) for word in template] for one in of_kernels if template]
+
+
+def typed(template: Sequence[str], of_kernels: Iterable[str]) -> list[str]:
+    """As somebody types them."""
+    return [" ".join(argv) for argv in commands(template, of_kernels)]
+
+
+def rebuild(box: Box, template: Sequence[str], of_kernels: Sequence[str]) -> None:
+    """The initramfs of each kernel holds modprobe's configuration as it is now. Raises Failure.
 
     Where it fails the old one is still there: the distributions' tools write beside it and rename.
     """
-    argv = command(box, template)
-    if not argv:
-        return
-    box.say(f"rebuilding the initramfs of {box.kernel}")
+    for kernel, argv in zip(of_kernels, commands(template, of_kernels)):
+        _rebuild(box, kernel, argv)
+
+
+def _rebuild(box: Box, kernel: str, argv: Sequence[str]) -> None:
+    box.say(f"rebuilding the initramfs of {kernel}")
     said = box.run(argv, timeout_s=INITRAMFS_S)
     if not said.status:
         return
     words = tail(said.words)
-    what = f"the initramfs of {box.kernel} could not be rebuilt"
+    what = f"the initramfs of {kernel} could not be rebuilt"
     why = f"{' '.join(argv)} ended with status {said.status}\n{words}"
     if "No space left" in words:
         hint = "remove kernels that are not used any more, or make /boot larger, and run the same command again"

@@ -30,7 +30,10 @@ def foreseen(params: Mapping[str, Any]) -> dict[str, Any]:
     versions = exact(want._replace(headers=missing), candidates)
     same = all(installed.get(name) == version for name, version in versions.items())
     kept = params["action"] == "install" and all(name in installed for name in versions)
-    ready = any(one.kernel == box.kernel and one.flavour == want.module for one in on_disk(box, want.branch))
+    ready = all(
+        any(one.kernel == kernel and one.flavour == want.module for one in on_disk(box, want.branch, kernel))
+        for kernel in (box.kernel, *filter(None, [want.next_kernel]))
+    )
     unfinished = records.read(box).get("state") not in ("installed", "confirmed")
     changed = bool(missing) or not (same or kept) or not ready or unfinished
     changed = changed or (bool(params["block_nouveau"]) and not blocked(box))

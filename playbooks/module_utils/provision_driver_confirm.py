@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils import provision_driver_record as records
-from ansible.module_utils.provision_driver_boot import FILE, blocked, command
+from ansible.module_utils.provision_driver_boot import FILE, blocked, kernels, typed
 from ansible.module_utils.provision_driver_box import Box, tail
 from ansible.module_utils.provision_driver_kernel import KernelModule, built, libraries
 from ansible.module_utils.provision_driver_load import Reboot, load, loaded_flavour, loaded_version, obstacles
@@ -107,7 +107,7 @@ def _result(
     held = [str(name) for name in record.get("held") or []]
     packages = records.versions(record.get("packages"))
     previous = records.versions(record.get("previous"))
-    initramfs = " ".join(command(box, params["initramfs"]))
+    initramfs = typed(params["initramfs"], kernels(box, record))
     name = str(record.get("manager") or "apt")
     return {
         "changed": changed, "state": state, "version": module.version, "branch": params["branch"],

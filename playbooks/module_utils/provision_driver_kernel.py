@@ -77,16 +77,16 @@ def flavour(licence: str) -> str:
     return "open" if licence.startswith("Dual") else "proprietary" if licence.startswith("NVIDIA") else ""
 
 
-def on_disk(box: Box, branch: str = "") -> list[KernelModule]:
-    """Modules for the running kernel, under any name they go by."""
+def on_disk(box: Box, branch: str = "", kernel: str = "") -> list[KernelModule]:
+    """Modules for a kernel, the running one where none is named, under any name they go by."""
     names = [*NAMES, *(name.format(branch=branch) for name in OLD_NAMES if branch)]
-    found = {module.path: module for module in (asked(box, name) for name in names) if module is not None}
-    return list(found.values())
+    modules = (asked(box, name, kernel or box.kernel) for name in names)
+    return list({module.path: module for module in modules if module is not None}.values())
 
 
-def asked(box: Box, name: str) -> KernelModule | None:
-    """What modinfo says of ``name`` for the running kernel; None where there is none."""
-    said = box.run(["modinfo", "-k", box.kernel, name], timeout_s=60)
+def asked(box: Box, name: str, kernel: str) -> KernelModule | None:
+    """What modinfo says of ``name`` for ``kernel``; None where there is none."""
+    said = box.run(["modinfo", "-k", kernel, name], timeout_s=60)
     if said.status:
         return None
     rows = dict(re.findall(r"^(\w+): *(.*)$", said.stdout, re.MULTILINE))
@@ -94,20 +94,21 @@ def asked(box: Box, name: str) -> KernelModule | None:
     return KernelModule(name, version, flavour(licence), signer, magic.split(" ")[0], path)
 
 
-def built(box: Box, branch: str, wanted: str) -> KernelModule:
-    """The module of flavour ``wanted`` for the running kernel, of the release that the libraries are of.
+def built(box: Box, branch: str, wanted: str, kernel: str = "") -> KernelModule:
+    """The module of flavour ``wanted`` for a kernel (the running one), of the release that the libraries are of.
 
     Where no library is on disk, of any release of ``branch``. Raises Failure where there is none.
     """
-    modules, found = on_disk(box, branch), libraries(box)
+    kernel = kernel or box.kernel
+    modules, found = on_disk(box, branch, kernel), libraries(box)
     versions = [one for one in found if one.startswith(f"{branch}.")]
     for module in modules:
         its = module.version in versions if versions else module.version.startswith(f"{branch}.")
-        if its and module.flavour == wanted and module.kernel == box.kernel:
+        if its and module.flavour == wanted and module.kernel == kernel:
             if found[1:]:
                 raise mix(module.version, found)
             return module
-    raise missing(box, branch, wanted, modules)
+    raise missing(box, branch, wanted, modules, kernel)
 
 
 def mix(version: str, found: Sequence[str]) -> Failure:
@@ -119,29 +120,34 @@ def mix(version: str, found: Sequence[str]) -> Failure:
     )  # fmt: skip
 
 
-def missing(box: Box, branch: str, wanted: str, modules: list[KernelModule]) -> Failure:
+def named(box: Box, kernel: str) -> str:
+    """For messages: which of the host's kernels it is."""
+    return f"{'the running kernel' if kernel == box.kernel else 'the kernel that boots next'}, {kernel}"
+
+
+def missing(box: Box, branch: str, wanted: str, modules: list[KernelModule], kernel: str) -> Failure:
     """Why the module is not there: what is there in its place, no headers, or the log of the build."""
     found = libraries(box)
     version = next((one for one in found if one.startswith(f"{branch}.")), branch)
-    what = f"the kernel module of driver {version} ({wanted}) was not built for the running kernel, {box.kernel}"
+    what = f"the kernel module of driver {version} ({wanted}) was not built for {named(box, kernel)}"
     log = newest_log(box, version)
-    if not headers(box) and log is None:
-        why = f"/lib/modules/{box.kernel}/build is not there: no kernel headers"
-        hint = "install the headers of the running kernel, or boot a kernel whose headers can be had"
+    if not headers(box, kernel) and log is None:
+        why = f"/lib/modules/{kernel}/build is not there: no kernel headers"
+        hint = f"install the headers of {kernel}, or boot a kernel whose headers can be had"
         return Failure("no_headers", what, why, f"{hint}; then run the same command again")
     if log is not None:
         text = log.read_text(encoding="utf-8", errors="replace")
         return build_failure(what, text, str(log))
-    full = [path for path in PLACES if (free := box.free_mib(path.format(kernel=box.kernel))) is not None and free < 16]
+    full = [path for path in PLACES if (free := box.free_mib(path.format(kernel=kernel))) is not None and free < 16]
     if full:
-        why = f"No space left on device: {', '.join(full).format(kernel=box.kernel)}"
+        why = f"No space left on device: {', '.join(full).format(kernel=kernel)}"
         return Failure("disk_full", what, why, f"free some space there, and {AGAIN}")
-    other = [one.version for one in modules if one.flavour == wanted and one.kernel == box.kernel]
+    other = [one.version for one in modules if one.flavour == wanted and one.kernel == kernel]
     if other and found:
         return mix(other[0], found)
     there = ", ".join(f"{one.version} {one.flavour} for {one.kernel}" for one in modules) or "no nvidia module at all"
     hint = "boot the newest kernel of the distribution (its packages have a module for that one), and run this again"
-    return Failure("module_build", what, f"modinfo -k {box.kernel} finds {there}", hint)
+    return Failure("module_build", what, f"modinfo -k {kernel} finds {there}", hint)
 
 
 def build_failure(what: str, text: str, path: str) -> Failure:
@@ -164,15 +170,16 @@ def newest_log(box: Box, version: str) -> Path | None:
     return max(logs, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def headers(box: Box) -> bool:
-    """Whether headers of the running kernel are installed."""
-    return (box.at(f"/lib/modules/{box.kernel}/build") / "Makefile").exists()
+def headers(box: Box, kernel: str = "") -> bool:
+    """Whether headers of a kernel, the running one where none is named, are installed."""
+    return (box.at(f"/lib/modules/{kernel or box.kernel}/build") / "Makefile").exists()
 
 
-def build_again(box: Box) -> None:
-    """Let DKMS build what it has for the running kernel: headers may have come after the module's package."""
-    box.say(f"building the kernel module for {box.kernel}")
-    box.run(["dkms", "autoinstall", "-k", box.kernel])
+def build_again(box: Box, kernel: str = "") -> None:
+    """Let DKMS build what it has for a kernel: headers may have come after the module's package."""
+    kernel = kernel or box.kernel
+    box.say(f"building the kernel module for {kernel}")
+    box.run(["dkms", "autoinstall", "-k", kernel])
 
 
 def libraries(box: Box) -> list[str]:

@@ -54,6 +54,8 @@ class Wanted(NamedTuple):
     stream: str
     lock: str
     repositories: tuple[Mapping[str, Any], ...]
+    next_kernel: str = ""
+    """The release that the next boot takes, where it is another than the running one: it gets the module as well."""
 
     @property
     def names(self) -> list[str]:
@@ -93,6 +95,7 @@ def wanted(params: Mapping[str, Any], kernel: str, arch: str) -> Wanted:
             params["branch"], params["version"], params["module"], params["build"] or "dkms",
             tuple(params["packages"]), tuple(params["headers"]), tuple(params["components"]), params["stream"],
             params["lock"], tuple(mirrored(one, params) for one in params["repositories"] if one["id"] in used),
+            params["next_kernel"],
         )  # fmt: skip
     for row in params["sets"]:
         if _row_fits(row, params, kernel, arch):
@@ -124,8 +127,12 @@ def _of_row(row: Mapping[str, Any], params: Mapping[str, Any], kernel: str, arch
         "release_digits": params["release"].replace(".", ""),
     }  # fmt: skip
 
-    def filled(text: str) -> str:
-        return re.sub(r"\{(\w+)\}", lambda match: words.get(match[1], match[0]), text)
+    def filled(text: str, **more: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda match: {**words, **more}.get(match[1], match[0]), text)
+
+    def names(templates: Sequence[str]) -> tuple[str, ...]:
+        kernels = [one for one in (kernel, params["next_kernel"]) if one]
+        return tuple(dict.fromkeys(filled(each, kernel=one) for each in templates for one in kernels))
 
     place = row["repository"]
     found = [one for one in params["set_repositories"] if one["id"] == place and params["release"] in one["releases"]]
@@ -140,12 +147,12 @@ def _of_row(row: Mapping[str, Any], params: Mapping[str, Any], kernel: str, arch
     ]  # fmt: skip
     home = repositories[0]["id"] if repositories else place
     prefix = filled(row.get("version", ""))
-    packages = tuple({"name": filled(name), "repository": home, "version": prefix} for name in row["packages"])
+    packages = tuple({"name": name, "repository": home, "version": prefix} for name in names(row["packages"]))
     return Wanted(
         params["branch"], params["version"], row["module"], row["build"], packages,
-        tuple(filled(name) for name in row.get("headers", ())), tuple(row.get("components", ())),
+        names(row.get("headers", ())), tuple(row.get("components", ())),
         filled(row.get("stream", "")), filled(row.get("lock", "")),
-        tuple(mirrored(one, params) for one in repositories),
+        tuple(mirrored(one, params) for one in repositories), params["next_kernel"],
     )  # fmt: skip
 
 
@@ -234,10 +241,21 @@ def no_candidate(want: Wanted, absent: Sequence[str], candidates: Mapping[str, S
     if EPEL in absent:  # Rocky and AlmaLinux have it among their own, RHEL does not
         hint = "switch EPEL and CodeReady Builder on (docs.fedoraproject.org/en-US/epel), then run this again"
     elif kernels:
-        kind = "no_headers"
-        hint = "the repositories have moved on from the running kernel: upgrade the kernel, reboot, and run this again"
+        kind, hint = "no_headers", _kernel_hint(want, kernels)
     why = "\n".join([f"no candidate for {', '.join(absent)}", *others, f"asked: {', '.join(asked)}"])
     return Failure(kind, f"the packages of NVIDIA driver {want.branch} cannot be had here", why, hint)
+
+
+def _kernel_hint(want: Wanted, absent: Sequence[str]) -> str:
+    """What to do where a kernel's headers cannot be had."""
+    if not want.next_kernel:
+        return "the repositories have moved on from the running kernel: upgrade the kernel, reboot, and run this again"
+    if not any(want.next_kernel in name for name in absent):
+        return f"{want.next_kernel} is installed, and boots next: reboot into it (sudo reboot), and run this again"
+    return (
+        f"{want.next_kernel} boots next: install its headers by hand, or have the running kernel booted from now on "
+        f"(GRUB_DEFAULT, grubby --set-default), or remove {want.next_kernel}; and run this again"
+    )
 
 
 def mixed(want: Wanted, best: Mapping[str, str]) -> Failure:

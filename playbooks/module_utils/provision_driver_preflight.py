@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
 from ansible.module_utils import provision_driver_record as records
+from ansible.module_utils.provision_driver_boot import kernels
 from ansible.module_utils.provision_driver_box import Box
 from ansible.module_utils.provision_driver_kernel import headers
 from ansible.module_utils.provision_driver_load import enrolment, key, key_state
@@ -66,7 +67,7 @@ def look(box: Box, manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     early = [found for found in (wsl(box), container(box), no_gpu(box)) if found is not None]
     if early:
         raise together(early)
-    want = wanted(params, box.kernel, platform.machine())
+    want = wanted({**params, "next_kernel": next_kernel(box, params)}, box.kernel, platform.machine())
     installed = manager.installed([*FAMILY, *want.names, *want.headers])
     record = records.read(box)
     resumed = record.get("state") == "changing"
@@ -88,6 +89,12 @@ def look(box: Box, manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         "packages": records.rows(versions), "notes": notes(seen, gone), "console": console(seen),
         "secure_boot": box.secure_boot(), "virtual": virtual(box), "gpus": len(box.gpus()), "kernel": box.kernel,
     }  # fmt: skip
+
+
+def next_kernel(box: Box, params: Mapping[str, Any]) -> str:
+    """What the plan has seen, where it still holds: it is installed, and the host was not rebooted into it since."""
+    named = str(params["next_kernel"])
+    return named if named and named in kernels(box, {}, named)[1:] else ""
 
 
 def _all_there(want: Wanted, installed: Mapping[str, str]) -> bool:
@@ -287,6 +294,8 @@ def notes(seen: Look, gone: Sequence[str]) -> list[str]:
         )
     if gone:
         found.append(f"cannot be had again if it has to be gone back to: {', '.join(gone)}")
+    if seen.want.next_kernel:
+        found.append(f"{seen.want.next_kernel} boots next, not {box.kernel}: the driver is made ready for both")
     compiler = other_compiler(box) if seen.want.build == "dkms" else ""
     if compiler:
         found.append(compiler)

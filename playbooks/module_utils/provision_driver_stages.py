@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils import provision_driver_record as records
-from ansible.module_utils.provision_driver_boot import FILE, block, blocked, command, rebuild
+from ansible.module_utils.provision_driver_boot import FILE, block, blocked, kernels, rebuild, typed
 from ansible.module_utils.provision_driver_box import Box
 from ansible.module_utils.provision_driver_kernel import (
     KernelModule,
@@ -36,7 +36,7 @@ from ansible.module_utils.provision_driver_record import DriverFailure
 from ansible.module_utils.provision_driver_undo import keep_previous, kept, take_back, told, undone
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
 
-DURING = ("before", "boot_id", "built", "released", "holding", "blocked", "rebuilt")
+DURING = ("before", "boot_id", "built_for", "released", "holding", "blocked", "rebuilt")
 """Fields of the record that matter while a change is under way."""
 AGAIN = "run the same command again: it goes on from there; do not reboot before that"
 
@@ -56,6 +56,8 @@ class Installation:
         self.record: dict[str, Any] = dict(self.before) if self.resumed else {}
         """Of the change under way; {} as long as nothing is changed."""
         self.changed = False
+        self.kernels = kernels(box, {}, self.want.next_kernel)
+        """The running one, and the one that boots next: after the reboot, either has the driver."""
 
     # --- all of it ---------------------------------------------------------------------------------------------------
 
@@ -86,7 +88,7 @@ class Installation:
     def _result(self, module: KernelModule, reboot: Reboot, held: Sequence[str], state: str) -> dict[str, Any]:
         installed = family(self.manager.installed(FAMILY))
         previous = records.versions(records.read(self.box).get("previous"))
-        initramfs = " ".join(command(self.box, self.initramfs))
+        initramfs = typed(self.initramfs, kernels(self.box, records.read(self.box), *self.kernels))
         return {
             "changed": self.changed, "state": "installed" if reboot.needed else state, "version": module.version,
             "branch": self.want.branch, "module": module.flavour, "packages": records.rows(installed),
@@ -138,13 +140,14 @@ class Installation:
         """From here on a run that is cut off is gone on with, and a failure is undone."""
         previous = records.versions(self.record.get("previous")) if self.resumed else dict(now)
         before = self.record.get("before", {}) if self.resumed else self.before
-        there = bool(self.record.get("built", True)) if self.resumed else bool(on_disk(self.box))
+        built_for = [one for one in self.kernels if on_disk(self.box, kernel=one)]
+        there = self.record.get("built_for", built_for) if self.resumed else built_for
         fields = {
             "state": "changing", "stage": "packages", "manager": self.name, "branch": self.want.branch,
             "version": self.want.version or None, "module": self.want.module, "packages": records.rows(versions),
             "previous": records.rows(previous), "held": before.get("held") or [], "files": before.get("files") or [],
-            "lock": lock, "stream": self.want.stream, "before": before,
-            "built": there,
+            "lock": lock, "stream": self.want.stream, "before": before, "built_for": there,
+            "kernels": kernels(self.box, before, *self.kernels),
         }  # fmt: skip
         self.record = records.write(self.box, {**self.record, **fields})
 
@@ -189,23 +192,29 @@ class Installation:
             log = newest_log(self.box, self.want.branch)
             if log is None or log.stat().st_mtime < begun - 1:
                 raise
-            what = f"the kernel module of driver {self.want.branch} does not compile for {self.box.kernel}"
             text = log.read_text(encoding="utf-8", errors="replace")
+            kernel = next((one for one in self.kernels if one in text.partition("\n")[0]), self.box.kernel)
+            what = f"the kernel module of driver {self.want.branch} does not compile for {kernel}"
             raise build_failure(what, text, str(log)) from failure
         self.box.pause()
 
     # --- the kernel module -------------------------------------------------------------------------------------------
 
     def _module(self) -> KernelModule:
-        """Built for the running kernel, of the flavour asked for and the libraries' release. Raises Failure."""
+        """Built for the running kernel and the one that boots next, of the flavour asked for and the libraries'
+        release; the running one's. Raises Failure."""
         self._at("module")
+        running, *_ = [self._built(kernel) for kernel in self.kernels]
+        return running
+
+    def _built(self, kernel: str) -> KernelModule:
         try:
-            return built(self.box, self.want.branch, self.want.module)
+            return built(self.box, self.want.branch, self.want.module, kernel)
         except Failure:
             if self.want.build != "dkms":
                 raise
-        build_again(self.box)
-        module = built(self.box, self.want.branch, self.want.module)
+        build_again(self.box, kernel)
+        module = built(self.box, self.want.branch, self.want.module, kernel)
         self.changed = True
         self.box.pause()
         return module
@@ -228,7 +237,7 @@ class Installation:
         self.changed = True
         block(self.box)
         self._at("boot", files=[FILE] if self.box.at(FILE).exists() else [])
-        rebuild(self.box, self.initramfs)
+        rebuild(self.box, self.initramfs, self.kernels)
         self._at("boot", rebuilt=True)
 
     def _stale(self) -> bool:
@@ -241,8 +250,9 @@ class Installation:
     def _hold(self) -> list[str]:
         """The driver's packages and the kernel's stay as they are, until the undo is typed; their names."""
         self.box.pause()
-        kernels = self.manager.installed(kernel_names(self.box.kernel))
-        names = sorted({*family(self.manager.installed(FAMILY)), *kernels})
+        concerned = kernels(self.box, self.record or self.before, *self.kernels)
+        theirs = self.manager.installed([name for kernel in concerned for name in kernel_names(kernel)])
+        names = sorted({*family(self.manager.installed(FAMILY)), *theirs})
         held = set(self.manager.held())
         missing = [name for name in names if name not in held]
         self._at("holds", holding=missing)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.provision_driver_boot import FILE, command, rebuild, unblock
+from ansible.module_utils.provision_driver_boot import FILE, kernels, rebuild, typed, unblock
 from ansible.module_utils.provision_driver_box import Box
 from ansible.module_utils.provision_driver_kernel import build_again, on_disk
 from ansible.module_utils.provision_driver_packages import FAMILY, family
@@ -65,9 +65,9 @@ def go_back(box: Box, manager: Any, record: Record, initramfs: Sequence[str]) ->
     if new:
         manager.remove(new)
     if record.get("blocked") and unblock(box) and record.get("rebuilt"):
-        rebuild(box, initramfs)
-    if previous and record.get("built", True):
-        _build_previous(box, record)
+        rebuild(box, initramfs, kernels(box, record))
+    for kernel in record.get("built_for", [box.kernel]) if previous else []:
+        _build_previous(box, record, str(kernel))
     held = held_before(record)
     if held:
         manager.hold(held)
@@ -83,19 +83,19 @@ def _install_previous(box: Box, manager: Any, previous: Mapping[str, str]) -> No
         manager.install(sorted(previous.items()), files=files, downgrade=True)
 
 
-def _build_previous(box: Box, record: Record) -> None:
+def _build_previous(box: Box, record: Record, kernel: str) -> None:
     """The kernel module of before is on disk again. Raises Failure where it is not."""
-    if on_disk(box):
+    if on_disk(box, kernel=kernel):
         return
-    build_again(box)
-    if not on_disk(box):
+    build_again(box, kernel)
+    if not on_disk(box, kernel=kernel):
         # DKMS was told to forget it when the change began, and no package's script takes that back where it is given up
         files, previous = kept(box), versions(record.get("previous"))
         debs = [str(path) for path in files if path.suffix == ".deb"]
         box.run(["dpkg", "--install", *debs] if debs else [*REINSTALL[str(record["manager"])], *previous], QUIET)
-    if not on_disk(box):
+    if not on_disk(box, kernel=kernel):
         what = "the kernel module of the driver that was there was not built again"
-        raise Failure("module_build", what, f"modinfo -k {box.kernel} nvidia finds none")
+        raise Failure("module_build", what, f"modinfo -k {kernel} nvidia finds none")
 
 
 def _over(box: Box, manager: Any, files: Sequence[Path], packages: int, first: Failure) -> None:
@@ -188,7 +188,7 @@ def by_hand(box: Box, manager: str, record: Record, initramfs: Sequence[str], th
     # "blocked" is forgotten once all is done; a file from before an upgrade stays
     ours = record.get("blocked") or (not previous and FILE in (record.get("files") or []))
     if ours and box.at(FILE).exists():
-        lines.append(f"rm {FILE} && {' '.join(command(box, initramfs))}")
+        lines.append(" && ".join([f"rm {FILE}", *typed(initramfs, kernels(box, record))]))
     if held_before(record):
         lines.append(f"{HOLD[manager]} {' '.join(map(shlex.quote, held_before(record)))}")
     return [*lines, "reboot"]
@@ -201,8 +201,9 @@ def _removal(manager: str, names: Sequence[str]) -> str:
 
 
 def take_back(
-    manager: str, held: Sequence[str], names: Sequence[str], previous: Mapping[str, str], blocked: bool, initramfs: str
-) -> list[str]:
+    manager: str, held: Sequence[str], names: Sequence[str], previous: Mapping[str, str], blocked: bool,
+    initramfs: Sequence[str],
+) -> list[str]:  # fmt: skip
     """The commands that undo an installation that went well, in order: back to what was there before it."""
     lines = [f"sudo {RELEASE[manager]} {' '.join(held)}"] if held else []
     if previous:
@@ -213,7 +214,7 @@ def take_back(
     elif names:
         lines.append(f"sudo {REMOVE[manager]} {' '.join(sorted(names))}")
     if blocked and not previous:
-        lines.append(f"sudo rm {FILE} && sudo {initramfs}" if initramfs else f"sudo rm {FILE}")
+        lines.append(" && ".join(f"sudo {one}" for one in (f"rm {FILE}", *initramfs)))
     return [*lines, "sudo reboot"]
 
 

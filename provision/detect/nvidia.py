@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from provision.detect import nvidia_module, nvidia_packages
+from provision.detect import next_kernel, nvidia_module, nvidia_packages
 from provision.detect.nvidia_health import gpu_health
 from provision.detect.proc_driver import module_flavour, module_version
-from provision.detect.system import is_wsl
+from provision.detect.system import is_wsl, kernel
 from provision.detect.text import version
 from provision.model.facts import Driver, Gpu
 from provision.model.nvidia import HostNvidia, KernelModule
@@ -22,6 +22,7 @@ def host_nvidia(readings: Readings, driver: Driver, gpus: tuple[Gpu, ...]) -> Ho
     works = driver.state == "working" and not is_wsl(readings)  # there the driver is Windows' own
     loaded = module_version(readings) or (driver.version if works else None)
     module = nvidia_module.module_on_disk(readings)
+    next_one = next_kernel.next_kernel(readings, kernel(readings))
     found = HostNvidia(
         loaded_version=loaded,
         loaded_flavour=module_flavour(readings),
@@ -34,6 +35,8 @@ def host_nvidia(readings: Readings, driver: Driver, gpus: tuple[Gpu, ...]) -> Ho
         candidates=nvidia_packages.candidates(readings),
         components=nvidia_packages.components(readings),
         headers=_yes(readings.text("kernel_headers")),
+        next_kernel=next_one,
+        next_module_version=next_kernel.module_version(readings, next_one) if next_one else None,
         nouveau_blocked=nvidia_module.nouveau_blocked(readings),
         unattended_upgrades=nvidia_packages.unattended(readings),
         display=_words(readings.text("display")),

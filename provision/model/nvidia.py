@@ -121,6 +121,10 @@ class HostNvidia:
     """Of the archives that apt's lists were fetched from: "main", "contrib", "restricted"."""
     headers: bool | None = None
     """Whether headers of the running kernel are installed."""
+    next_kernel: str | None = None
+    """The release that the next boot takes, where it is another than the running one, and that can be told."""
+    next_module_version: str | None = None
+    """Of the module on disk for that kernel."""
     nouveau_blocked: bool | None = None
     """Whether modprobe's configuration or the kernel command line keeps nouveau out."""
     unattended_upgrades: bool | None = None

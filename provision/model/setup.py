@@ -49,7 +49,9 @@ class DriverSetup:
     packages: tuple[SetupPackage, ...]
     """Of the driver itself, without headers and tools."""
     headers: tuple[str, ...] = ()
-    """Packages with the headers of the running kernel and the tools that compile; empty where it is prebuilt."""
+    """Packages with the headers of the kernels and the tools that compile; empty where it is prebuilt."""
+    next_kernel: str = ""
+    """The release that the next boot takes, where it is another than the running one: it gets the module too."""
     components: tuple[str, ...] = ()
     """Parts of the distribution's archive that must be on: "contrib", "non-free", "restricted"."""
     stream: str = ""

@@ -33,39 +33,62 @@ OPEN_ONLY_FROM = ComputeCapability(10, 0)
 
 
 def kernel_takes(row: DriverBranch, facts: Facts) -> bool:
-    """Whether the branch builds for the running kernel. Unknown is not no."""
-    return not _too_old(row, facts) and not _too_new(row, facts)
+    """Whether the branch builds for the running kernel, and for the one that boots next. Unknown is not no."""
+    return kernel_refusing(row, facts) is None
 
 
-def _too_old(row: DriverBranch, facts: Facts) -> bool:
-    running = _kernel(facts)
-    return bool(running and row.min_kernel) and running < numbers(row.min_kernel)
+def kernel_refusing(row: DriverBranch, facts: Facts) -> str | None:
+    """The first of the two that it does not build for."""
+    return next((each for each in _kernels(facts) if _too_old(row, each) or _too_new(row, each)), None)
 
 
-def _too_new(row: DriverBranch, facts: Facts) -> bool:
-    running = _kernel(facts)
-    return bool(running and row.max_kernel) and running[:2] > numbers(row.max_kernel)
+def _kernels(facts: Facts) -> tuple[str, ...]:
+    place = place_of(facts)
+    return tuple(each for each in (place.kernel, place.next_kernel) if each)
 
 
-def _kernel(facts: Facts) -> tuple[int, ...]:
+def _too_old(row: DriverBranch, kernel: str) -> bool:
+    found = _numbers(kernel)
+    return bool(found and row.min_kernel) and found < numbers(row.min_kernel)
+
+
+def _too_new(row: DriverBranch, kernel: str) -> bool:
+    found = _numbers(kernel)
+    return bool(found and row.max_kernel) and found[:2] > numbers(row.max_kernel)
+
+
+def _numbers(kernel: str) -> tuple[int, ...]:
     """ "6.8.0-60-generic" is (6, 8, 0); empty where it is not known."""
-    found = re.match(r"\d{1,4}(\.\d{1,6}){1,2}", facts.system.kernel or "")
+    found = re.match(r"\d{1,4}(\.\d{1,6}){1,2}", kernel)
     return numbers(found[0]) if found else ()
 
 
 def kernel_problem(row: DriverBranch, facts: Facts) -> Objection:
-    if _too_new(row, facts):
+    kernel = kernel_refusing(row, facts) or ""
+    if kernel != facts.system.kernel:
+        return _next_kernel_problem(row, facts, kernel)
+    if _too_new(row, kernel):
         return Objection(
             what=f"driver branch {row.branch} does not build for this kernel",
-            why=f"{facts.system.kernel} is running, and Linux {row.max_kernel} is the newest that its module compiles "
+            why=f"{kernel} is running, and Linux {row.max_kernel} is the newest that its module compiles "
             "for; no newer branch drives the GPU",
             hint=f"boot an older kernel (a release of the distribution with Linux {row.max_kernel} or older), and plan "
             "again; --device cpu does without a driver",
         )
     return Objection(
         what=f"driver branch {row.branch} is too new for this kernel",
-        why=f"it needs Linux {row.min_kernel} or newer; {facts.system.kernel} is running",
+        why=f"it needs Linux {row.min_kernel} or newer; {kernel} is running",
         hint="upgrade the kernel or the distribution, reboot, and plan again; --device cpu does without a driver",
+    )
+
+
+def _next_kernel_problem(row: DriverBranch, facts: Facts, kernel: str) -> Objection:
+    newest = f", and Linux {row.max_kernel} is the newest that its module compiles for" if row.max_kernel else ""
+    return Objection(
+        what=f"driver branch {row.branch} does not build for the kernel that the next boot takes",
+        why=f"{facts.system.kernel} is running, {kernel} boots next{newest}",
+        hint=f"have {facts.system.kernel} booted from now on (GRUB_DEFAULT, or grubby --set-default), or remove "
+        f"{kernel}; then plan again",
     )
 
 

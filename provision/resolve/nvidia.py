@@ -19,6 +19,7 @@ from provision.model.setup import (
 from provision.resolve.packages import (
     driver_sets,
     filled,
+    names_of,
     of_release,
     packages_of,
     place_of,
@@ -91,7 +92,8 @@ class _Parts:
     def _installed(
         self, row: PackageSet, table: PackageTable, solution: Solution, branch: str, module: Flavour
     ) -> DriverSetup:
-        words = place_of(self._facts).words({"{branch}": branch})
+        place, more = place_of(self._facts), {"{branch}": branch}
+        words = place.words(more)
         self._use(row, table)
         return DriverSetup(
             action="upgrade" if solution.driver.action == "upgrade" else "install",
@@ -99,8 +101,9 @@ class _Parts:
             version=solution.driver.version,
             module=module,
             build=row.build,
-            packages=packages_of(row, self._facts, {"{branch}": branch}),
-            headers=tuple(filled(each, words) for each in row.headers),
+            packages=packages_of(row, self._facts, more),
+            headers=names_of(row.headers, place, more),
+            next_kernel=place.next_kernel,
             components=row.components,
             stream=filled(row.stream, words),
             lock=filled(row.lock, words),

@@ -32,6 +32,8 @@ class Place:
     release: str
     arch: str
     kernel: str
+    next_kernel: str = ""
+    """Of the next boot, where that takes another."""
 
     @property
     def flavour(self) -> str:
@@ -62,6 +64,7 @@ def place_of(facts: Facts) -> Place:
         release=release.split(".")[0] if system.id in MAJORS else release,
         arch=facts.cpu.arch or "x86_64",
         kernel=facts.system.kernel or "",
+        next_kernel=(facts.nvidia.next_kernel if facts.nvidia else None) or "",
     )
 
 
@@ -69,6 +72,13 @@ def filled(text: str, words: Mapping[str, str]) -> str:
     for word, value in words.items():
         text = text.replace(word, value)
     return text
+
+
+def names_of(templates: Iterable[str], place: Place, more: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of packages; those of a kernel's for the next boot's as well, so that no reboot loses the driver."""
+    words = place.words(more)
+    later = {**words, "{kernel}": place.next_kernel} if place.next_kernel else words
+    return tuple(dict.fromkeys(filled(each, one) for each in templates for one in (words, later)))
 
 
 def table_for(role: str, facts: Facts, catalog: Catalog) -> PackageTable | None:
@@ -164,12 +174,12 @@ def lacking(row: PackageSet, facts: Facts, more: Mapping[str, str]) -> tuple[str
         return ()
     if found.components is not None and not set(row.components) <= set(found.components):
         return ()
-    words = place_of(facts).words(more)
+    place = place_of(facts)
+    words = place.words(more)
     here = (PackageCandidate(name=one.name, version=one.version, repository="") for one in found.packages or ())
     known = (*found.candidates, *here)
-    return tuple(
-        name for each in row.packages if not _has(known, name := filled(each, words), _version(row, name, words))
-    )
+    names = names_of(row.packages, place, more)
+    return tuple(name for name in names if not _has(known, name, _version(row, name, words)))
 
 
 def _has(known: Iterable[PackageCandidate], name: str, version: str) -> bool:
@@ -186,9 +196,10 @@ def _version(row: PackageSet, name: str, words: Mapping[str, str]) -> str:
 
 
 def packages_of(row: PackageSet, facts: Facts, more: Mapping[str, str]) -> tuple[SetupPackage, ...]:
-    words = place_of(facts).words(more)
+    place = place_of(facts)
+    words = place.words(more)
     source = row.repository if row.repository == DISTRIBUTION else repository_id(row.repository, facts)
-    names = tuple(filled(each, words) for each in row.packages)
+    names = names_of(row.packages, place, more)
     return tuple(SetupPackage(name=name, repository=source, version=_version(row, name, words)) for name in names)
 
 

@@ -61,7 +61,8 @@ def _driver_changes(driver: DriverSetup, facts: Facts) -> Iterator[str]:
     if driver.stream:
         yield f"module stream {driver.stream}"
     how = "signed, for the kernel" if driver.build == "prebuilt" else "compiled by DKMS for the running kernel"
-    yield f"kernel module: {driver.module}, {how} {facts.system.kernel or ''}".rstrip()
+    later = f" and for {driver.next_kernel}, which boots next" if driver.next_kernel else ""
+    yield f"kernel module: {driver.module}, {how} {facts.system.kernel or ''}".rstrip() + later
     if driver.block_nouveau and facts.driver.state == "nouveau":
         yield "/etc/modprobe.d and the initramfs: nouveau is kept from loading, once the module is built"
     yield "driver and kernel packages are held against upgrades; the report says how to undo that"

@@ -24,7 +24,7 @@ NAMES = frozenset(
     user_environment nproc sys_cpu_topology sw_vers sys_pci_links packages_nvidia package_holds apt_policy apt_lists
     dnf_candidates dkms_status dkms_make_log modinfo_nvidia kernel_headers nvidia_nouveau_conf nvidia_libraries
     dev_nvidia driver_installs provision_nvidia_record boot_id disk_free display nvidia_persistenced
-    unattended_upgrades reboot_required mok_state docker_nvidia nvidia_ctk_version
+    unattended_upgrades reboot_required mok_state docker_nvidia nvidia_ctk_version boot_kernels
     """.split()  # noqa: SIM905
 )
 _PATTERNS = re.compile(

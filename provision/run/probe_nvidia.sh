@@ -84,8 +84,10 @@ dpkg_packages() {
 
 # Names that provision asks about: every row of playbooks/roles/*/vars has its packages here (a test holds that).
 apt_names() {
-  kernel=$(uname -r | sed 's/[.+]/\\&/g')
-  flavour=${kernel##*-}
+  kernel=$({ uname -r && ls "$root/lib/modules"; } | sed 's/[.+]/\\&/g' | sort -u | tr '\n' '|')
+  kernel=${kernel%|}
+  flavour=$(uname -r)
+  flavour=${flavour##*-}
   branch='[0-9]+(-server)?(-open)?'
   grep -xE "nvidia-(driver|dkms|utils|compute-utils|headless|headless-no-dkms|kernel-common|kernel-source|firmware)-$branch\
 |nvidia-(driver|smi|open|modprobe|persistenced|cuda-toolkit|driver-cuda|driver-pinning-[0-9.]+|open-[0-9]+)\
@@ -145,10 +147,12 @@ dnf_candidates() {
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
 
+# What the module is called: NVIDIA's own name, then Debian's
+MODULES='nvidia nvidia-current nvidia-current-open nvidia-tesla nvidia-tesla-470 nvidia-tesla-535 nvidia-legacy-390xx'
+
 kernel_module() {
   kernel=$(uname -r)
-  has modinfo && for name in nvidia nvidia-current nvidia-current-open nvidia-tesla nvidia-tesla-470 nvidia-tesla-535 \
-    nvidia-legacy-390xx; do # Debian's names last
+  has modinfo && for name in $MODULES; do
     fields=$(limited 5 modinfo "$name") || continue
     frame modinfo_nvidia
     printf '%s\n' "$fields" | grep -E '^(filename|version|license|signer|vermagic):'
@@ -167,6 +171,28 @@ kernel_module() {
   read -r words <"$root"/proc/cmdline && for word in $words; do
     case $word in *nouveau* | nomodeset) printf 'cmdline: %s\n' "$word" ;; esac
   done
+  finish
+}
+
+# "kernel RELEASE" for each that /boot and /lib/modules have, "default PATH" of grubby, GRUB's own words about its choice.
+# "module RELEASE VERSION": NVIDIA's, for kernels that do not run now.
+boot_kernels() {
+  running=$(uname -r)
+  frame boot_kernels
+  for file in "$root"/boot/vmlinuz-* "$root"/boot/vmlinux-*; do
+    release=${file##*/vmlinu[xz]-}
+    [ -d "$root/lib/modules/$release" ] || continue
+    printf 'kernel %s\n' "$release"
+    [ "$release" != "$running" ] && has modinfo || continue
+    for name in $MODULES; do
+      built=$(limited 5 modinfo -k "$release" -F version "$name") && printf 'module %s %s\n' "$release" "$built" && break
+    done
+  done
+  if has grubby; then default=$(limited 10 grubby --default-kernel) && printf 'default %s\n' "$default"; fi
+  grep -hE '^[[:space:]]*GRUB_DEFAULT=' "$root"/etc/default/grub "$root"/etc/default/grub.d/*.cfg
+  # "ID of the machine-5.14.0-427.el9.x86_64", "gnulinux-6.1.0-28-amd64-advanced-UUID of the disk"
+  grep -haE '^(saved_entry|next_entry)=.' "$root"/boot/grub/grubenv "$root"/boot/grub2/grubenv |
+    sed -E 's/[0-9a-f]{32}-//; s/-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}//g'
   finish
 }
 
@@ -301,6 +327,7 @@ nvidia_software() {
     exec 4<&0 </dev/null
     links
     kernel_module
+    boot_kernels
     kernel_log
     driver_files
     mount_points

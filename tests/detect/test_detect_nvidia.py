@@ -327,7 +327,7 @@ READINGS = (
     "kernel_headers", "nvidia_nouveau_conf", "nvidia_libraries", "dev_nvidia", "driver_installs",
     "provision_nvidia_record", "boot_id", "disk_free", "display", "nvidia_persistenced", "unattended_upgrades",
     "reboot_required", "mok_state", "docker_nvidia", "nvidia_ctk_version", "sys_pci_links", "nvml.json",
-    "nvidia_smi_q.xml", "nvidia_smi_q.txt", "user_environment",
+    "nvidia_smi_q.xml", "nvidia_smi_q.txt", "user_environment", "boot_kernels",
 )  # fmt: skip
 LINES = st.lists(
     st.one_of(

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from harness.places import RUN
 pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.network, pytest.mark.slow]
 
 PLAYBOOKS = REPOSITORY / "playbooks"
+ANSIBLE_PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
 RELEASES = {"bookworm": "12", "trixie": "13"}
 ROWS = yaml.safe_load((PLAYBOOKS / "roles/nvidia_driver/vars/Debian.yml").read_text())["__nvidia_driver_sets"]
 OWN = [
@@ -97,7 +100,7 @@ def _bare(engine: Engine, codename: str, undo: ExitStack) -> Box:
 
 
 def asked(box: Box, row: dict[str, Any], branch: str, release: str) -> dict[str, Any]:
-    empty = dict.fromkeys(("version", "stream", "lock", "mirror", "key_url", "fingerprint"), "")
+    empty = dict.fromkeys(("version", "stream", "lock", "mirror", "key_url", "fingerprint", "next_kernel"), "")
     lists: dict[str, list[str]] = {"packages": [], "headers": [], "components": [], "set_repositories": []}
     named = {"sets": [row], "branch": branch, "release": release, "module": row["module"], "build": row["build"]}
     params = {**empty, **lists, **named, "distribution": "Debian"}
@@ -196,6 +199,6 @@ def absent(box: GpuBox) -> int:
     variables = {f"ANSIBLE_{name}": str(PLAYBOOKS / folder) for name, folder in (
         ("ROLES_PATH", "roles"), ("LIBRARY", "library"), ("MODULE_UTILS", "module_utils"),
     )}  # fmt: skip
-    done = box.fleet.run(["ansible-playbook", "-i", str(box.inventory()), str(play)], timeout_s=1800, **variables)
+    done = box.fleet.run([ANSIBLE_PLAYBOOK, "-i", str(box.inventory()), str(play)], timeout_s=1800, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.returncode

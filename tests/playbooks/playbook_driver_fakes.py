@@ -22,13 +22,15 @@ signer:         DKMS module signing key
 
 
 class FakeBox(Box):
-    """``module``: (version, licence) of the one on disk, or None. ``answers``: (status, words) by a command's begin."""
+    """``module``: (version, licence) of the one on disk, or None, for the kernels ``built_for``. ``answers``: (status,
+    words) by a command's begin."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(str(root), str(root), self.told_of)
         self.root, self.kernel = root, KERNEL
         self.told: list[str] = []
         self.module: tuple[str, str] | None = None
+        self.built_for = {KERNEL}
         self.answers: dict[str, tuple[int, str]] = {}
         self.commands: list[str] = []
         self.put("/proc/sys/kernel/random/boot_id", "boot-1\n")
@@ -64,9 +66,11 @@ class FakeBox(Box):
             if words.startswith(begins):
                 return Said(status, "" if status else said, said if status else "")
         if argv[0] == "modinfo":
-            if self.module is None or argv[-1] != "nvidia":
+            if self.module is None or argv[-1] != "nvidia" or argv[2] not in self.built_for:
                 return Said(1, "", f"modinfo: ERROR: Module {argv[-1]} not found.")
-            return Said(0, MODINFO.format(kernel=KERNEL, version=self.module[0], licence=self.module[1]), "")
+            return Said(0, MODINFO.format(kernel=argv[2], version=self.module[0], licence=self.module[1]), "")
+        if argv[:3] == ["dkms", "autoinstall", "-k"] and self.at(f"/lib/modules/{argv[3]}/build/Makefile").exists():
+            self.built_for.add(argv[3])
         return Said(0, "", "")
 
 

@@ -23,7 +23,7 @@ from playbook_target import PLAYBOOKS
 VARS = PLAYBOOKS / "roles" / "nvidia_driver" / "vars"
 NONE: dict[str, Any] = {
     "packages": [], "headers": [], "components": [], "repositories": [], "stream": "", "lock": "", "version": "",
-    "build": "", "mirror": "", "key_url": "", "fingerprint": "",
+    "build": "", "mirror": "", "key_url": "", "fingerprint": "", "next_kernel": "",
 }  # fmt: skip
 
 

@@ -33,9 +33,9 @@ def seen(box: FakeBox, manager: FakeManager, **changes: Any) -> dict[str, Any]:
     params = {
         "action": "install", "manager": "apt", "branch": "580", "version": "", "module": "proprietary", "build": "dkms",
         "packages": [{"name": name, "repository": "cuda-x", "version": "580."} for name in NAMES],
-        "headers": [HEADERS, "dkms"], "components": [], "stream": "", "lock": "", "repositories": [HOME], "sets": [],
-        "set_repositories": [], "distribution": "Debian", "release": "12", "mirror": "", "key_url": "",
-        "fingerprint": "",
+        "headers": [HEADERS, "dkms"], "components": [], "stream": "", "lock": "", "next_kernel": "",
+        "repositories": [HOME], "sets": [], "set_repositories": [], "distribution": "Debian", "release": "12",
+        "mirror": "", "key_url": "", "fingerprint": "",
     }  # fmt: skip
     return look(box, manager, {**params, **changes})
 

@@ -12,6 +12,7 @@ from worlds.tables import CATALOG
 from provision.errors import NoStackFits, UsageError
 from provision.model.catalog import Catalog
 from provision.model.facts import Facts
+from provision.model.nvidia import HostNvidia, PackageCandidate
 from provision.model.plan import Plan, StackDriver, Step
 from provision.resolve import plan_for, with_overrides
 from provision.resolve.request import parse_request
@@ -218,6 +219,39 @@ def test_the_install_step_says_what_it_touches() -> None:
         "a reboot is asked for where one is needed, never done unasked",
     )
     assert "--device cpu does without a driver" in text(made, "driver.chosen")
+
+
+def test_the_kernel_that_boots_next_gets_the_module_too() -> None:
+    found = step(
+        plan(host("GeForce GTX 960", nvidia=HostNvidia(next_kernel="6.1.0-31-amd64")), "pytorch"), "nvidia_driver"
+    )
+    assert found is not None
+    assert "to compile it: linux-headers-6.1.0-18-amd64, linux-headers-6.1.0-31-amd64, dkms, gcc, make" in found.changes
+    assert (
+        "kernel module: proprietary, compiled by DKMS for the running kernel 6.1.0-18-amd64 and for 6.1.0-31-amd64, "
+        "which boots next"
+    ) in found.changes
+
+
+def test_signed_modules_are_taken_where_both_kernels_have_them() -> None:
+    running, later = "6.8.0-60-generic", "6.8.0-62-generic"
+
+    def packages(*kernels: str) -> list[str]:
+        names = ["nvidia-driver-580-open", *(f"linux-modules-nvidia-580-open-{kernel}" for kernel in kernels)]
+        found = tuple(PackageCandidate(name=name, version="580.126.09-0ubuntu1", repository="noble") for name in names)
+        more = tuple(
+            PackageCandidate(name=name, version="580.126.09-1", repository="noble")
+            for name in ("nvidia-dkms-580-open",)
+        )
+        nvidia = HostNvidia(candidates=(*found, *more), components=("main", "restricted"), next_kernel=later)
+        made = plan(host("GeForce RTX 3090", os="ubuntu", kernel=running, nvidia=nvidia), "pytorch", driver="580")
+        assert made.nvidia is not None
+        assert made.nvidia.driver is not None
+        assert made.nvidia.driver.next_kernel == later
+        return [each.name for each in made.nvidia.driver.packages]
+
+    assert f"linux-modules-nvidia-580-open-{later}" in packages(running, later)
+    assert not any(name.startswith("linux-modules") for name in packages(running))
 
 
 def test_planning_for_another_machine() -> None:

@@ -150,6 +150,13 @@ def test_a_kernel_that_is_too_new_for_an_old_branch() -> None:
     assert "boot an older kernel" in said
 
 
+def test_a_kernel_that_boots_next_and_is_too_new() -> None:
+    said = refusal(host("Tesla K80", nvidia=HostNvidia(next_kernel="6.12.9+bpo-amd64")))
+    assert "driver branch 470 does not build for the kernel that the next boot takes" in said
+    assert "6.1.0-18-amd64 is running, 6.12.9+bpo-amd64 boots next, and Linux 6.11 is the newest" in said
+    assert "have 6.1.0-18-amd64 booted from now on" in said
+
+
 def test_a_box_stays_in_the_world_that_its_packages_come_from() -> None:
     theirs = HostNvidia(packages=(Package(name="nvidia-driver-cuda", version="570.124.06-1"),))
     ours = HostNvidia(packages=(Package(name="nvidia-driver-580", version="580.126.09-0ubuntu0.24.04.1"),))

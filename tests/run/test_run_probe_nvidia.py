@@ -238,3 +238,25 @@ def test_variables_that_pin_the_gpus_work(ask: Probe) -> None:
     found = nvidia(ask(**env))
     assert found.environment.items() >= {"CUDA_VISIBLE_DEVICES": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"}.items()
     assert "HF_TOKEN" not in found.environment
+
+
+def test_the_kernels_that_can_be_booted_and_their_modules(ask: Probe) -> None:
+    later = "99.1.0-31-amd64"  # newer than whatever the tests run on
+    files = {
+        **FILES,
+        **{f"boot/vmlinuz-{release}": "" for release in (KERNEL, later, "0-rescue-0123")},
+        **{f"lib/modules/{release}/modules.dep": "" for release in (KERNEL, later)},
+        "etc/default/grub": "GRUB_TIMEOUT=5\nGRUB_DEFAULT=saved\n",
+        "boot/grub/grubenv": f"# GRUB Environment Block\nsaved_entry=0123456789abcdef0123456789abcdef-{later}\n####",
+    }
+    modinfo = f'[ "$*" = "-k {later} -F version nvidia-current" ] || exit 1; echo 535.261.03'
+    readings = ask(files, {"modinfo": modinfo})
+    assert readings.files["boot_kernels"].splitlines() == [
+        f"kernel {KERNEL}",
+        f"kernel {later}",
+        f"module {later} 535.261.03",
+        "GRUB_DEFAULT=saved",
+        f"saved_entry={later}",
+    ]
+    found = nvidia(readings)
+    assert (found.next_kernel, found.next_module_version) == (later, "535.261.03")

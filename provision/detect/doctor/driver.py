@@ -70,6 +70,15 @@ def _kernel(look: Look) -> Iterator[Shown]:
         )
 
 
+def _next_kernel(look: Look) -> Iterator[Shown]:
+    """A driver that is there now, and gone after a reboot."""
+    nvidia, running = look.nvidia, look.facts.system.kernel
+    there = look.works or (nvidia.module is not None and nvidia.module.kernel == running)
+    if there and nvidia.next_kernel and nvidia.next_module_version is None:
+        evidence = f"{nvidia.next_kernel} boots next, {running} is running"
+        yield Shown(id="next-kernel-without-module", evidence=evidence, where="/boot and modinfo")
+
+
 def _build(look: Look) -> Iterator[Shown]:
     """The last build of the module by DKMS, where it failed; while the driver works it is another kernel's."""
     if look.works:
@@ -182,5 +191,5 @@ def _left(look: Look) -> Iterator[Shown]:
 
 
 DRIVER_RULES: tuple[Rule, ...] = (
-    _state, _versions, _kernel, _build, _flavour, _keys, _installs, _differ, _origins, _holds, _left,
+    _state, _versions, _kernel, _next_kernel, _build, _flavour, _keys, _installs, _differ, _origins, _holds, _left,
 )  # fmt: skip
