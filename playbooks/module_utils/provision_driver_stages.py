@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Callable  # Callable of collections.abc takes no arguments before 3.9
 
 from ansible.module_utils import provision_driver_record as records
 from ansible.module_utils.provision_driver_boot import FILE, block, blocked, kernels, rebuild, typed
@@ -36,7 +36,7 @@ from ansible.module_utils.provision_driver_record import DriverFailure
 from ansible.module_utils.provision_driver_undo import keep_previous, kept, take_back, told, undone
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
 
-DURING = ("before", "boot_id", "built_for", "released", "holding", "blocked", "rebuilt")
+DURING = ("before", "boot_id", "built_for", "later", "released", "holding", "blocked", "rebuilt")
 """Fields of the record that matter while a change is under way."""
 AGAIN = "run the same command again: it goes on from there; do not reboot before that"
 
@@ -125,8 +125,12 @@ class Installation:
             keep_previous(self.box, self.manager, records.versions(self.record["previous"]))
         self.box.pause()
         self._release()
-        self._install_headers(headers)
+        later = [name for name in headers if self.want.next_kernel and self.want.next_kernel in name]
+        self._install_headers([name for name in headers if name not in later])
         self._install(versions)
+        # headers have DKMS build whatever driver is there: the one before may not know this kernel
+        self._at("packages", later=sorted({*later, *(self.record.get("later") or [])}))
+        self._logged(lambda: self._install_headers(later))
         if lock != self.want.lock:
             self._widen(lock)
 
@@ -183,11 +187,16 @@ class Installation:
                 self.box.pause()
 
     def _install(self, versions: Mapping[str, str]) -> None:
-        """The driver's packages. Where the module's build was what failed, its own log says why."""
         self.box.say(f"installing driver {self.want.branch}: {', '.join(sorted(versions))}")
-        self.changed, begun = True, time.time()
+        self.changed = True
+        self._logged(lambda: self.manager.install(sorted(versions.items())))
+        self.box.pause()
+
+    def _logged(self, install: Callable[[], None]) -> None:
+        """Where the module's build was what failed in packages' scripts, its own log says why. Raises Failure."""
+        begun = time.time()
         try:
-            self.manager.install(sorted(versions.items()))
+            install()
         except Failure as failure:
             log = newest_log(self.box, self.want.branch)
             if log is None or log.stat().st_mtime < begun - 1:
@@ -196,7 +205,6 @@ class Installation:
             kernel = next((one for one in self.kernels if one in text.partition("\n")[0]), self.box.kernel)
             what = f"the kernel module of driver {self.want.branch} does not compile for {kernel}"
             raise build_failure(what, text, str(log)) from failure
-        self.box.pause()
 
     # --- the kernel module -------------------------------------------------------------------------------------------
 

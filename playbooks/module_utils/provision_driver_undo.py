@@ -57,6 +57,7 @@ def go_back(box: Box, manager: Any, record: Record, initramfs: Sequence[str]) ->
     if held:
         manager.unhold(held)
     _branch_back(manager, record)
+    _later_headers_away(manager, record)
     if previous and any(now.get(name) != version for name, version in previous.items()):
         _install_previous(box, manager, previous)
         now = family(manager.installed(FAMILY))
@@ -71,6 +72,14 @@ def go_back(box: Box, manager: Any, record: Record, initramfs: Sequence[str]) ->
     held = held_before(record)
     if held:
         manager.hold(held)
+
+
+def _later_headers_away(manager: Any, record: Record) -> None:
+    """Headers of the kernel that boots next, where the module did not compile for it: they stay half-configured."""
+    names = [str(name) for name in record.get("later") or []]
+    there = sorted(manager.installed(names)) if names else []
+    if there:
+        manager.remove(there)
 
 
 def _install_previous(box: Box, manager: Any, previous: Mapping[str, str]) -> None:
@@ -175,7 +184,8 @@ def by_hand(box: Box, manager: str, record: Record, initramfs: Sequence[str], th
     if record.get("lock") and record["lock"] != before.get("lock"):
         lines.append(UNLOCK[manager].format(shlex.quote(str(record["lock"]))))
     lines += REPAIR[manager]
-    new = sorted({*versions(record.get("packages")), *there} - set(previous))
+    later = [str(name) for name in record.get("later") or []]
+    new = sorted({*versions(record.get("packages")), *there, *later} - set(previous))
     if new:
         lines.append(_removal(manager, new))
     if files and manager == "apt":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +19,8 @@ from typing import Any
 
 from harness.engine import Engine, Unavailable
 from harness.fleet import Fleets, Host
-from harness.gpu_box_files import ROOT, archive_files, machine_files, stub_files
-from harness.gpu_packages_nvidia import KERNEL, debian_driver, driver
+from harness.gpu_box_files import ROOT, archive_files, kernel_files, machine_files, stub_files
+from harness.gpu_packages_nvidia import KERNEL, debian_driver, driver, kernel
 from harness.gpu_packages_server import Mirror, PackageCache
 from harness.images import Distribution
 
@@ -39,6 +40,7 @@ class GpuBox(Host):
 
     mirror: Mirror = field(repr=False)
     kernel: str = KERNEL
+    next_kernel: str = ""
 
     def inventory_variables(self) -> dict[str, Any]:
         mine = {"provision_machine_root": ROOT, **self.mirror.variables()}
@@ -50,14 +52,35 @@ class GpuBox(Host):
 
     def reboot(self) -> None:
         """Power off in order, and on again."""
+        self._choose_kernel()
         self.container.restart(timeout=30)
         self.wait()
 
     def power_cut(self) -> None:
         """Off at once, whatever is at work, and on again."""
+        self._choose_kernel()
         self.container.kill()
         self.container.start()
         self.wait()
+
+    def upgrade_kernel(self) -> str:
+        """As an unattended upgrade does: a newer kernel's image is installed, and the next boot takes it. Its release.
+
+        Its headers are in the mirror.
+        """
+        release = re.sub(r"^(\d+\.\d+\.)(\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", KERNEL)
+        self.mirror.add([deb for deb in kernel(release) if release in deb.name], to="debian")
+        self.apt_install(f"linux-image-{release}")
+        self.next_kernel = release
+        return release
+
+    def _choose_kernel(self) -> None:
+        """What a boot loader does."""
+        if self.next_kernel and self.kernel != self.next_kernel:
+            for path, (content, mode, _) in kernel_files().items():
+                self.write(path, content, mode)
+            self.write(f"{ROOT}/kernel", self.next_kernel.encode())
+            self.kernel = self.next_kernel
 
     def boot_id(self) -> str:
         return self.sh(f"cat {ROOT}/proc/sys/kernel/random/boot_id").strip()

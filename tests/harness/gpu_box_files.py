@@ -80,6 +80,13 @@ def archive_files(distribution: Distribution) -> Files:
     return {
         "/etc/apt/sources.list": (b"", 0o644, 0),
         path: (text.encode(), 0o644, 0),
+        **kernel_files(),
+    }
+
+
+def kernel_files() -> Files:
+    """With them the release of the running kernel is what /machine/kernel says."""
+    return {
         "/usr/local/lib/machine/kernel.so": (kernel_library(f"{ROOT}/kernel"), 0o755, 0),
         "/etc/ld.so.preload": (b"/usr/local/lib/machine/kernel.so\n", 0o644, 0),
     }

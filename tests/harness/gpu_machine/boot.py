@@ -26,18 +26,20 @@ GONE = ("/proc/modules", "/proc/driver", "/sys", "/dev", "/run", "/persistence",
 """What a power cut takes away."""
 
 
-def update_initramfs(_: Sequence[str]) -> None:
+def update_initramfs(words: Sequence[str]) -> None:
+    """update-initramfs -u [-k RELEASE]"""
+    image = INITRAMFS.with_name(f"initrd.img-{words[words.index('-k') + 1]}") if "-k" in words else INITRAMFS
     if hook("update-initramfs"):
-        raise Refused(f"update-initramfs: failed for {INITRAMFS} with 1.")
-    print(f"update-initramfs: Generating {INITRAMFS}")  # noqa: T201
+        raise Refused(f"update-initramfs: failed for {image} with 1.")
+    print(f"update-initramfs: Generating {image}")  # noqa: T201
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as tar:
         for path in _configuration():
             tar.add(path)
-    new = INITRAMFS.with_name(f"{INITRAMFS.name}.new")
+    new = image.with_name(f"{image.name}.new")
     try:
         new.write_bytes(content.getvalue())
-        new.replace(INITRAMFS)
+        new.replace(image)
     except OSError as error:
         new.unlink(missing_ok=True)
         raise Refused(f"cp: error writing '{new}': {error.strerror}\nupdate-initramfs: failed with 1.") from error
