@@ -12,6 +12,7 @@ from provision.model.facts import Facts
 from provision.model.plan import Objection
 from provision.model.request import Request
 from provision.model.versions import ComputeCapability, Dotted
+from provision.resolve.branches import branch_of, branches_text, serving
 from provision.resolve.driver_problems import (
     GSP_FROM,
     OPEN_ONLY_FROM,
@@ -24,7 +25,7 @@ from provision.resolve.driver_problems import (
     other_install_problem,
 )
 from provision.resolve.overrides import with_driver
-from provision.resolve.targets import Target, chip_of, integrated, kinds, name_all, targets
+from provision.resolve.targets import integrated, name_all, targets
 
 Module = Literal["open", "proprietary"]
 
@@ -81,10 +82,6 @@ def _current(facts: Facts) -> DriverOption:
         branch=branch_of(version),
         module=facts.driver.module if working else None,
     )
-
-
-def branch_of(version: str | None) -> str | None:
-    return None if version is None else version.split(".")[0]
 
 
 def _asked(now: DriverOption, problem: Objection | None, request: Request, catalog: Catalog) -> DriverOption:
@@ -183,50 +180,6 @@ def _not_here(row: DriverBranch, facts: Facts, request: Request, catalog: Catalo
         return kernel_problem(row, facts)
     module = module_for(row, facts, request)
     return None if has_packages(row, module, facts, catalog) else no_packages(row, module, facts, catalog)
-
-
-def serving(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverBranch, ...]:
-    """The branches that drive every GPU that is to be used."""
-    here = kinds(tuple(target for target in targets(facts, request) if target.gpu))
-    return tuple(row for row in catalog.branches if all(_branch_drives(row, target, catalog) for target in here))
-
-
-def drives(version: str, target: Target, catalog: Catalog) -> bool:
-    """Whether the driver drives the GPU. A GPU that the driver itself reported is old enough for it, whatever the
-    table says of its newest architecture, which names families and no chips."""
-    row = next((row for row in catalog.branches if row.branch == branch_of(version)), None)
-    if target.gpu is None:
-        return True
-    if not _not_too_new(Dotted(version).major, target, catalog):
-        return False
-    return row is None or target.gpu.source != "pci" or _branch_drives(row, target, catalog)
-
-
-def _not_too_new(branch: int, target: Target, catalog: Catalog) -> bool:
-    chip = chip_of(target, catalog)
-    return chip is None or chip.last_driver_branch is None or branch <= Dotted(chip.last_driver_branch).major
-
-
-def _branch_drives(row: DriverBranch, target: Target, catalog: Catalog) -> bool:
-    if not _not_too_new(Dotted(row.branch).major, target, catalog):
-        return False
-    age = _age(_architecture(target, catalog), catalog)
-    oldest, newest = _age(row.oldest_architecture, catalog), _age(row.newest_architecture, catalog)
-    if age is None:
-        return True
-    return (oldest is None or oldest <= age) and (newest is None or age <= newest)
-
-
-def _architecture(target: Target, catalog: Catalog) -> str | None:
-    chip = chip_of(target, catalog)
-    if chip is not None:
-        return chip.architecture
-    return target.gpu.architecture if target.gpu else None
-
-
-def _age(architecture: str | None, catalog: Catalog) -> int | None:
-    """Place in the order of architectures, None where it is not in it."""
-    return catalog.architectures.index(architecture) if architecture in catalog.architectures else None
 
 
 def module_for(row: DriverBranch, facts: Facts, request: Request) -> Module:
@@ -335,14 +288,3 @@ def _one_generation(facts: Facts, request: Request) -> str:
     newest = max((each.capability for each in targets(facts, request) if each.capability), default=None)
     leave = f"leave the others unused with --cuda-compute-capabilities {newest}, " if newest else ""
     return f"{leave}take one generation out, or use --device cpu"
-
-
-def branches_text(facts: Facts, request: Request, catalog: Catalog) -> str:
-    """Which branches each GPU can have, for messages."""
-    parts = []
-    for target in kinds(targets(facts, request)):
-        rows = [row.branch for row in catalog.branches if _branch_drives(row, target, catalog)]
-        last = max(rows, key=Dotted, default=None)
-        text = f"{target.label}: {min(rows, key=Dotted)} to {last}" if rows else f"{target.label}: none"
-        parts.append(text)
-    return "driver branches: " + "; ".join(dict.fromkeys(parts))

@@ -13,7 +13,7 @@ from provision.model.image import Base, Distribution
 from provision.model.plan import Plan
 from provision.model.request import Request
 from provision.model.versions import Dotted
-from provision.resolve.driver import drives, serving
+from provision.resolve.branches import drives, serving
 from provision.resolve.image_cpu import ARCH, cpu_words, image_flags, level_of
 from provision.resolve.overrides import with_overrides
 from provision.resolve.targets import INTEGRATED, Target, capability, kernel

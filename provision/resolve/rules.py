@@ -12,9 +12,10 @@ from provision.model.facts import Facts
 from provision.model.plan import Objection
 from provision.model.request import Request
 from provision.model.versions import Dotted
+from provision.resolve.branches import drives
 from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities, pythons, system_pythons
 from provision.resolve.copts import oldest_that_takes
-from provision.resolve.driver import drives, installation_problem, update_hint
+from provision.resolve.driver import installation_problem, update_hint
 from provision.resolve.driver_problems import bound_elsewhere as reserved
 from provision.resolve.targets import Target, box, capability, kernel, kinds, name_all, served_by, targets
 from provision.resolve.told import Told

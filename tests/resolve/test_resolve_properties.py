@@ -20,9 +20,9 @@ from provision.model.plan import Plan
 from provision.model.request import Request, Wanted
 from provision.model.versions import Dotted
 from provision.resolve import plan_for, with_overrides
+from provision.resolve.branches import drives
 from provision.resolve.candidates import Candidate, candidates
 from provision.resolve.copts import allowed, copts, expected, fleet_flags, implied, target
-from provision.resolve.driver import drives
 from provision.resolve.overrides import completed
 from provision.resolve.packages import table_for, world_of
 from provision.resolve.rules import failing
