@@ -26,6 +26,7 @@ from provision.resolve.driver_problems import (
 )
 from provision.resolve.overrides import with_driver
 from provision.resolve.targets import integrated, name_all, targets
+from provision.resolve.too_old import too_old_problem
 
 Module = Literal["open", "proprietary"]
 
@@ -199,8 +200,8 @@ def _capabilities(facts: Facts, request: Request) -> list[ComputeCapability]:
 
 
 def installation_problem(facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
-    """Why no driver can or may be installed here; None where one can be."""
-    found = _forbidden(facts, request)
+    """Why no driver can or may be installed here, or none would help; None where one can be."""
+    found = too_old_problem(facts, request, catalog) or _forbidden(facts, request)
     if found is not None:
         return found
     if supported_branch(facts, request, catalog) is None:

@@ -13,6 +13,7 @@ from provision.resolve.candidates import driver_needed, jit_capabilities, system
 from provision.resolve.driver_problems import GSP_FROM
 from provision.resolve.pins import pins
 from provision.resolve.releases import version
+from provision.resolve.rules import BOX_RULES
 from provision.resolve.solve import Judged, Solution, wanted_of
 from provision.resolve.targets import left_out, name_all, served_by, targets
 
@@ -76,9 +77,16 @@ def _device(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
 
 def _left_out(solution: Solution, facts: Facts, request: Request) -> str:
     nearest = _nearest_cuda(solution.judged)
-    why = f": {nearest.candidate}: {nearest.objections[0][1].what}" if nearest else ""
+    why = _why_not(nearest) if nearest else ""
     hint = f" ({nearest.objections[0][1].hint})" if nearest and nearest.objections[0][1].hint else ""
     return f"the CPU, though this host has {name_all(targets(facts, request))}, which nothing can use{why}{hint}"
+
+
+def _why_not(nearest: Judged) -> str:
+    rule, objection = nearest.objections[0]
+    if rule in BOX_RULES:
+        return f": {objection.what}; {objection.why}"
+    return f": {nearest.candidate}: {objection.what}"
 
 
 def _nearest_cuda(judged: tuple[tuple[Judged, ...], ...]) -> Judged | None:

@@ -19,6 +19,7 @@ from provision.resolve.driver import installation_problem, update_hint
 from provision.resolve.driver_problems import bound_elsewhere as reserved
 from provision.resolve.targets import Target, box, capability, kernel, kinds, name_all, served_by, targets
 from provision.resolve.told import Told
+from provision.resolve.too_old import too_old_gpus, too_old_problem
 
 Rule = Callable[[Candidate, Facts, Request, Catalog], "Objection | None"]
 
@@ -131,6 +132,10 @@ def gpu_known(candidate: Candidate, facts: Facts, request: Request, catalog: Cat
     )
 
 
+def gpu_too_old(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    return too_old_problem(facts, request, catalog) if candidate.build.device == "cuda" else None
+
+
 def mig(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
     if candidate.build.device != "cuda":
         return None
@@ -172,8 +177,8 @@ def kernels(candidate: Candidate, facts: Facts, request: Request, catalog: Catal
     without = tuple(
         each for each in known if each.capability and not served_by(build.kernels, each.capability, catalog)
     )
-    if not without:
-        return None
+    if not without or set(without) <= set(too_old_gpus(facts, request, catalog)):
+        return None  # what is too old for all is said by gpu_too_old
     return Objection(
         what=f"no kernels for {name_all(without)}",
         why=f"the build has {' '.join(build.kernels)}",
@@ -213,8 +218,8 @@ def source_kernels(candidate: Candidate, facts: Facts, request: Request, catalog
         return None
     able = {capability(text) for text in row.capabilities}
     without = tuple(each for each in targets(facts, request) if each.capability and each.capability not in able)
-    if not without:
-        return None
+    if not without or set(without) <= set(too_old_gpus(facts, request, catalog)):
+        return None  # what is too old for all is said by gpu_too_old
     return Objection(
         what=f"CUDA {row.version} cannot compile for {name_all(without)}",
         why=f"its compiler takes {', '.join(row.capabilities)}",
@@ -240,6 +245,8 @@ def driver_floor(candidate: Candidate, facts: Facts, request: Request, catalog: 
     needed = driver_needed(candidate, facts, request, catalog)
     if needed is None or Dotted(found) >= Dotted(needed):
         return None
+    if too_old_gpus(facts, request, catalog) == targets(facts, request):
+        return None  # no driver would help
     jit = jit_capabilities(candidate, facts, request, catalog)
     for_what = f"CUDA {candidate.build.cuda}"
     if jit:
@@ -323,6 +330,7 @@ RULES: tuple[Rule, ...] = (
     python,
     gpu_present,
     gpu_known,
+    gpu_too_old,
     mig,
     bound_elsewhere,
     kernels,
@@ -334,6 +342,8 @@ RULES: tuple[Rule, ...] = (
     compiler,
     compiler_flags,
 )
+BOX_RULES: tuple[Rule, ...] = (linux, gpu_present, gpu_known, gpu_too_old, mig, bound_elsewhere, driver_works)
+"""Rules that look at the box: what they say of one candidate they mostly say of all."""
 DRIVER_RULES: tuple[Rule, ...] = (driver_works, driver_floor)
 """Rules that another driver would satisfy."""
 
@@ -341,6 +351,10 @@ DRIVER_RULES: tuple[Rule, ...] = (driver_works, driver_floor)
 def failing(
     candidate: Candidate, facts: Facts, request: Request, catalog: Catalog
 ) -> tuple[tuple[Rule, Objection], ...]:
-    """Every rule that objects, with its objection."""
-    found = ((rule, rule(candidate, facts, request, catalog)) for rule in RULES)
-    return tuple((rule, objection) for rule, objection in found if objection is not None)
+    """Every rule that objects, with its objection; one that two rules have is the first one's."""
+    found: dict[Objection, Rule] = {}
+    for rule in RULES:
+        objection = rule(candidate, facts, request, catalog)
+        if objection is not None:
+            found.setdefault(objection, rule)
+    return tuple((rule, objection) for objection, rule in found.items())

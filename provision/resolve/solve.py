@@ -13,7 +13,7 @@ from provision.model.request import Request, Wanted
 from provision.resolve.candidates import Candidate, candidates, has_cuda, pythons, system_pythons
 from provision.resolve.driver import DriverOption, driver_conflict, options
 from provision.resolve.pins import collision, cuda_major, keras_mismatch, requirements
-from provision.resolve.rules import Rule, failing
+from provision.resolve.rules import BOX_RULES, Rule, failing
 from provision.resolve.targets import box, name_all, targets
 
 BACKENDS = ("tensorflow", "pytorch", "jax")
@@ -150,11 +150,13 @@ def _refuse_cpu(tries: Tries, facts: Facts, request: Request, catalog: Catalog) 
             raise _nothing_fits(rows, request)
     conflict = driver_conflict(facts, request)
     if conflict is not None:
-        raise NoStackFits(what=conflict.what, why=conflict.why, hint=conflict.hint, details=_details(judged))
+        raise NoStackFits(what=conflict.what, why=conflict.why, hint=conflict.hint)
     single = sorted({each.capability for each in targets(facts, request) if each.capability})
     if len(single) < 2:
         return
     usable = [each for each in single if _alone(str(each), facts, request, catalog)]
+    if usable and shared(_cuda_only(judged)):
+        raise _nothing_fits(_cuda_only(judged), request)
     if usable:
         raise NoStackFits(
             what="the GPUs of this box cannot be used together",
@@ -162,6 +164,10 @@ def _refuse_cpu(tries: Tries, facts: Facts, request: Request, catalog: Catalog) 
             hint=f"leave the others unused with --cuda-compute-capabilities {usable[-1]}, or use --device cpu",
             details=_details(judged),
         )
+
+
+def _cuda_only(judged: Rows) -> Rows:
+    return tuple(tuple(each for each in row if _on_cuda(each)) for row in judged)
 
 
 def _alone(capability: str, facts: Facts, request: Request, catalog: Catalog) -> bool:
@@ -250,6 +256,11 @@ def _nothing_fits(judged: tuple[tuple[Judged, ...], ...], request: Request) -> N
             why="no release of it has such a build",
             hint="leave --origin or --device out",
         )
+    common = shared(judged)
+    if common:
+        first, *others = (Explanation(what=each.what, why=each.why, hint=each.hint) for each in common)
+        details = (*others, *_details(judged, common))
+        return NoStackFits(what=first.what, why=first.why, hint=first.hint, details=details)
     alone = all(any(not each.objections for each in row) for row in judged)
     if alone and len(judged) > 1:
         firsts = tuple(next(each for each in row if not each.objections) for row in judged)
@@ -266,6 +277,15 @@ def _nothing_fits(judged: tuple[tuple[Judged, ...], ...], request: Request) -> N
         hint=_hint(judged),
         details=_details(judged),
     )
+
+
+def shared(judged: Rows) -> tuple[Objection, ...]:
+    """What the box itself has against every candidate of some framework: it is said once, before all else."""
+    found = []
+    for row in judged:
+        boxs = [[objection for rule, objection in each.objections if rule in BOX_RULES] for each in row]
+        found += [each for each in boxs[0] if all(each in others for others in boxs)] if boxs else []
+    return tuple(dict.fromkeys(found))
 
 
 def _words(request: Request) -> str:
@@ -292,20 +312,25 @@ def _hint(judged: tuple[tuple[Judged, ...], ...]) -> str:
     return max(hints, key=lambda hint: hints[hint], default="")
 
 
-def _details(judged: tuple[tuple[Judged, ...], ...]) -> tuple[Explanation, ...]:
+def _details(judged: Rows, said: tuple[Objection, ...] = ()) -> tuple[Explanation, ...]:
     """Every objection to the candidates that are nearest to fitting, fewest objections first. Candidates with the
-    same objections are told of once, under the best of them."""
-    rejected = sorted(
-        ((len(each.objections), rank, each) for row in judged for rank, each in enumerate(row) if each.objections),
-        key=lambda item: item[:2],
-    )
-    groups: dict[tuple[str, ...], list[Judged]] = {}
-    for _, _, each in rejected:
-        groups.setdefault(tuple(objection.what for _, objection in each.objections), []).append(each)
+    same objections are told of once, under the best of them; ``said`` is not said again, and where it alone keeps
+    some candidate from fitting, nothing more is."""
+    left = [
+        (tuple(objection for _, objection in each.objections if objection not in said), rank, each)
+        for row in judged
+        for rank, each in enumerate(row)
+        if each.objections
+    ]
+    groups: dict[tuple[str, ...], tuple[tuple[Objection, ...], list[Judged]]] = {}
+    for objections, _, each in sorted(left, key=lambda item: (len(item[0]), item[1])):
+        groups.setdefault(tuple(each.what for each in objections), (objections, []))[1].append(each)
+    if () in groups:
+        return ()
     return tuple(
         Explanation(what=f"{_group_name(group)}: {objection.what}", why=objection.why, hint=objection.hint)
-        for group in list(groups.values())[:SHOWN]
-        for _, objection in group[0].objections
+        for objections, group in list(groups.values())[:SHOWN]
+        for objection in objections
     )
 
 

@@ -49,7 +49,7 @@ def provision(environment: dict[str, str]) -> Callable[..., subprocess.Completed
         (["apply"], 2, "Missing argument 'PLAN'"),
         (["plan", "-f", "tensroflow"], 2, "unknown framework 'tensroflow'"),
         (["plan", "--from", "/nonexistent"], 2, "there is no folder /nonexistent"),
-        (["plan", "--from", str(DUMP), "--device", "cuda"], 3, "no CUDA tensorflow in the catalog fits this host"),
+        (["plan", "--from", str(DUMP), "--device", "cuda"], 3, "no NVIDIA GPU here"),
         (["detect", "me@127.0.0.1:1"], 4, "refused"),
         (["up", "--device", "cpu"], 2, "this would change the host, and nobody can be asked"),
         (["verify"], 2, "there is no environment called default"),

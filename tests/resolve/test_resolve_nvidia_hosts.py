@@ -240,7 +240,7 @@ MACHINES = (
     Machine(
         id="Fermi: the newest branch that did is named",
         facts=host("GeForce GTX 460"),
-        objection="no packages of driver branch 390 (proprietary module) for debian 12",
+        objection="390 was the newest driver branch that drove it",
     ),
     Machine(
         id="MIG on without a slice",

@@ -185,6 +185,33 @@ def test_a_driver_of_old_cards_is_not_taken_for_one_that_a_newer_serves() -> Non
 
 
 def test_the_newest_branch_that_drives_a_card_is_named() -> None:
-    said = refusal(host("GeForce GTX 460"))
-    assert "no packages of driver branch 390 (proprietary module) for debian 12" in said
-    assert "390 is the newest branch that drives every GPU here; debian has 470, 535" in said
+    assert refusal(host("GeForce GTX 460", kernel="6.12.9+bpo-amd64")).splitlines() == [
+        "NVIDIA GeForce GTX 460 (compute capability 2.1) is too old for every framework in the catalog",
+        "none has kernels for compute capability 2.1, and 390 was the newest driver branch that drove it",
+        "take another card, or use --device cpu",
+    ]
+
+
+def test_a_driver_of_a_card_that_is_too_old_is_not_installed_by_its_kind() -> None:
+    with pytest.raises(NoStackFits) as caught:
+        plan(host("GeForce GTX 460"), driver="newest")
+    assert caught.value.what == "--driver newest cannot be done here"
+    assert caught.value.hint == "take another card, or use --device cpu"
+
+
+def test_what_stands_against_every_candidate_is_said_once_and_first() -> None:
+    facts = host("GeForce RTX 5090", "GeForce GTX 1080 Ti")
+    said = refusal(facts).splitlines()
+    assert said[0] == "no driver drives both generations of GPU in this box"
+    assert said[1].endswith("and they refuse NVIDIA GeForce GTX 1080 Ti (compute capability 6.1)")
+    assert said[2].startswith("leave the others unused with --cuda-compute-capabilities 12.0, take one generation out")
+    assert len(said) == 3
+
+
+def test_what_stands_in_the_way_besides_is_said_below_it() -> None:
+    """Who boots a newer kernel should not learn only then that the C library is too old."""
+    old = host("GeForce RTX 5090", kernel="3.10.0-1160.el7.x86_64", glibc="2.12")
+    said = refusal(old, origin="wheel").splitlines()
+    assert said[0] == "driver branch 595 is too new for this kernel"
+    assert any(line.endswith("the C library is too old") for line in said[3:])
+    assert sum("too new for this kernel" in line for line in said) == 1

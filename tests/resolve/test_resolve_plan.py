@@ -129,7 +129,12 @@ def test_an_unusable_gpu_is_not_passed_over_in_silence() -> None:
         "the CPU, though this host has NVIDIA GeForce GTX 460 (compute capability 2.1), which nothing can use: "
     )
     error = no_plan(host("GeForce GTX 460", driver="390.157"), "pytorch", device="cuda")
-    assert error.what == "no CUDA pytorch in the catalog fits this host"
+    assert error.what == "NVIDIA GeForce GTX 460 (compute capability 2.1) is too old for every framework in the catalog"
+    assert (
+        error.why == "none has kernels for compute capability 2.1, and 390 was the newest driver branch that drove it"
+    )
+    assert error.hint == "take another card, or use --device cpu"
+    assert error.details == ()
 
 
 def test_a_second_card_without_kernels_must_be_left_out_by_choice() -> None:
