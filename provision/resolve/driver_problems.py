@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from provision.model.catalog import Catalog, DriverBranch
 from provision.model.facts import Facts
 from provision.model.nvidia import Flavour
 from provision.model.plan import Objection
 from provision.model.request import Request
-from provision.model.setup import PackageTable
+from provision.model.setup import PackageSet, PackageTable
 from provision.model.versions import ComputeCapability, Dotted, numbers
 from provision.resolve.packages import (
     DISTRIBUTION,
@@ -154,11 +155,18 @@ def _lists_hint(manager: str) -> str:
 def _branches_here(facts: Facts, catalog: Catalog, module: Flavour) -> str:
     table, place = table_for("nvidia_driver", facts, catalog), place_of(facts)
     rows = [each for each in of_release(table, place) if each.module == module] if table else []
-    own = sorted({branch for each in rows for branch in each.branches}, key=Dotted)
-    further = min((each.first_branch for each in rows if not each.branches), key=Dotted, default="")
-    parts = [f"{place.distribution} has {', '.join(own)}"] if own else []
-    parts += [f"NVIDIA's repository {further} and newer"] if further else []
+    whose = {DISTRIBUTION: place.distribution, NVIDIAS: "NVIDIA's repository"}
+    found = {name: _branches_of(each for each in rows if world_name(each) == world) for world, name in whose.items()}
+    parts = [f"{name} has {branches}" for name, branches in found.items() if branches]
     return "; ".join(parts) or f"none is known with the {module} module"
+
+
+def _branches_of(rows: Iterable[PackageSet]) -> str:
+    """ "560, 580, 590 and newer"; empty where there are none."""
+    found = tuple(rows)
+    first = min((each.first_branch for each in found if not each.branches), key=Dotted, default="")
+    named = {branch for each in found for branch in each.branches if not first or Dotted(branch) < Dotted(first)}
+    return ", ".join([*sorted(named, key=Dotted), *([f"{first} and newer"] if first else [])])
 
 
 def module_problem(facts: Facts, request: Request) -> Objection | None:

@@ -111,6 +111,14 @@ def test_a_branch_that_no_repository_of_the_release_has() -> None:
     assert "ubuntu has 535, 570, 580, 590, 595" in said
 
 
+def test_branches_are_named_with_the_repository_that_has_them() -> None:
+    """Ubuntu's archive has no 560: NVIDIA's repository does."""
+    said = refusal(host("GeForce RTX 3090", os="ubuntu"), driver="520")
+    assert "--driver 520: no packages of driver branch 520 (proprietary module) for ubuntu 24.04" in said
+    assert "ubuntu has 470, 535, 570, 580, 590, 595; NVIDIA's repository has 535, 545, 550" in said
+    assert said.splitlines()[1].endswith("575, 580, 590 and newer")
+
+
 def test_with_secure_boot_signed_modules_come_before_a_newer_branch() -> None:
     lists = HostNvidia(
         candidates=(
