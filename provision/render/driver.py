@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 from provision.model.report import DriverOutcome
 
 WIDTH = 100
+RELEASES = ("sudo apt-mark unhold", "sudo dnf versionlock delete")
+"""How a line of the undo begins that lets held packages move again."""
 
 STATES = {
     "installed": "is installed, and not loaded yet",
@@ -29,5 +32,17 @@ def driver_lines(driver: DriverOutcome) -> list[str]:
     if driver.held:
         held = f"  held against upgrades: {', '.join(driver.held)}"
         lines += textwrap.wrap(held, WIDTH, subsequent_indent=" " * 4, break_long_words=False, break_on_hyphens=False)
+    lines += _kernel_waits(driver)
     lines += [f"  undo: {line}" for line in driver.undo]
     return lines
+
+
+def _kernel_waits(driver: DriverOutcome) -> list[str]:
+    """A kernel that nobody lets in is not a safe one: who reads the report has to know."""
+    kernels = [
+        name for name in driver.held if re.match(r"linux-(?!(modules|objects|signatures)-nvidia-)|kernel\b", name)
+    ]
+    release = next((each for each in RELEASES if any(line.startswith(each) for line in driver.undo)), None)
+    if not kernels or release is None:
+        return []
+    return ["  kernel security updates wait meanwhile", f"  to let them in: {release} {' '.join(kernels)}"]

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from provision.model.facts import Facts
 from provision.model.plan import Step
-from provision.model.setup import DriverSetup, NvidiaSetup, PackageSetup, SetupPackage
+from provision.model.setup import DriverSetup, Manager, NvidiaSetup, PackageSetup, SetupPackage
 from provision.resolve.driver_problems import origin_text
 from provision.resolve.nvidia import missing_version
 from provision.resolve.packages import place_of
 from provision.resolve.solve import Solution
 
 VERBS = {"install": "Install", "upgrade": "Upgrade to"}
+RELEASE: dict[Manager, str] = {"apt": "apt-mark unhold", "dnf": "dnf versionlock delete"}
+"""What lets held packages move again."""
 
 
 def nvidia_steps(solution: Solution, setup: NvidiaSetup | None, facts: Facts) -> tuple[Step, ...]:
@@ -43,16 +45,18 @@ def _driver(solution: Solution, setup: NvidiaSetup | None, facts: Facts) -> Iter
     chosen = solution.driver
     verb = VERBS[chosen.action if chosen.action in VERBS else "install"]
     title = f"{verb} NVIDIA driver {chosen.version} ({chosen.module} module)"
-    if driver is None:
+    if setup is None or driver is None:
         place = place_of(facts).text or "this system"
         nobody = f"no table of packages knows {place}: branch {chosen.branch} has to be installed by hand"
         yield Step(id="nvidia_driver", title=title, needs_root=True, changes=(nobody,))
         return
-    yield Step(id="nvidia_driver", title=title, needs_root=True, changes=tuple(_driver_changes(driver, facts)))
+    yield Step(
+        id="nvidia_driver", title=title, needs_root=True, changes=tuple(_driver_changes(driver, setup.manager, facts))
+    )
     yield _persistenced()
 
 
-def _driver_changes(driver: DriverSetup, facts: Facts) -> Iterator[str]:
+def _driver_changes(driver: DriverSetup, manager: Manager, facts: Facts) -> Iterator[str]:
     yield from _sources(driver.packages)
     if driver.components:
         yield f"the archive's components {', '.join(driver.components)} are switched on where they are not"
@@ -65,7 +69,10 @@ def _driver_changes(driver: DriverSetup, facts: Facts) -> Iterator[str]:
     yield f"kernel module: {driver.module}, {how} {facts.system.kernel or ''}".rstrip() + later
     if driver.block_nouveau and facts.driver.state == "nouveau":
         yield "/etc/modprobe.d and the initramfs: nouveau is kept from loading, once the module is built"
-    yield "driver and kernel packages are held against upgrades; the report says how to undo that"
+    yield (
+        "driver and kernel packages are held against upgrades, and so kernel security updates wait; the report has "
+        f"the line that undoes it, `sudo {RELEASE[manager]} …`"
+    )
     if driver.secure_boot and driver.build == "dkms":
         yield (
             "Secure Boot: at the box's own console, on the next boot, choose Enroll MOK and type the password of "

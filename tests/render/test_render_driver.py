@@ -30,6 +30,17 @@ def test_an_installed_driver_says_why_it_waits_what_holds_it_and_how_to_take_it_
     ]
 
 
+def test_kernel_security_updates_that_wait_are_named_with_the_line_that_lets_them_in() -> None:
+    names = ("linux-image-6.8.0-60-generic", "linux-image-generic", "linux-modules-nvidia-580-6.8.0-60-generic")
+    held = replace(INSTALLED, held=names, undo=(f"sudo apt-mark unhold {' '.join(names)}", "sudo reboot"))
+    assert driver_lines(held)[-4:-2] == [
+        "  kernel security updates wait meanwhile",
+        "  to let them in: sudo apt-mark unhold linux-image-6.8.0-60-generic linux-image-generic",
+    ]
+    rocky = replace(INSTALLED, held=("kernel-core", "nvidia-driver"), undo=("sudo dnf versionlock delete kernel-core",))
+    assert "  to let them in: sudo dnf versionlock delete kernel-core" in driver_lines(rocky)
+
+
 def test_a_driver_that_was_not_confirmed_is_not_said_to_wait_for_a_reboot() -> None:
     loaded = replace(INSTALLED, reboot_needed=False, console=(), held=(), undo=())
     assert driver_lines(loaded) == [

@@ -218,7 +218,8 @@ def test_the_install_step_says_what_it_touches() -> None:
         "to compile it: linux-headers-6.1.0-18-amd64, dkms, gcc, make",
         "kernel module: proprietary, compiled by DKMS for the running kernel 6.1.0-18-amd64",
         "/etc/modprobe.d and the initramfs: nouveau is kept from loading, once the module is built",
-        "driver and kernel packages are held against upgrades; the report says how to undo that",
+        "driver and kernel packages are held against upgrades, and so kernel security updates wait; the report has the "
+        "line that undoes it, `sudo apt-mark unhold …`",
         "Secure Boot: at the box's own console, on the next boot, choose Enroll MOK and type the password of "
         "`mokutil --import`; nobody can do that over SSH",
         "a reboot is asked for where one is needed, never done unasked",

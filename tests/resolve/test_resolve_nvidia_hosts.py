@@ -419,6 +419,10 @@ def test_rocky_takes_a_module_stream_and_a_confirmed_driver_nothing() -> None:
     assert rocky.nvidia is not None
     assert rocky.nvidia.driver is not None
     assert (rocky.nvidia.manager, rocky.nvidia.driver.stream) == ("dnf", "nvidia-driver:595-open")
+    assert any(
+        "kernel security updates wait" in line and line.endswith("`sudo dnf versionlock delete …`")
+        for line in rocky.steps[0].changes
+    )
     record = DriverRecord(
         state="confirmed", branch="580", version="580.178.04", module="proprietary", rebooted=True, packages=()
     )
