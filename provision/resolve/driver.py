@@ -25,6 +25,7 @@ from provision.resolve.driver_problems import (
     other_install_problem,
 )
 from provision.resolve.overrides import with_driver
+from provision.resolve.packages import installed_version
 from provision.resolve.targets import integrated, name_all, targets
 from provision.resolve.too_old import too_old_problem
 
@@ -45,6 +46,8 @@ class DriverOption:
     source: str = ""
     signed: bool = False
     """Chosen before a newer branch because its module comes signed, and Secure Boot is on."""
+    kept: bool = False
+    """Chosen before a newer branch because its packages are here: what ails it is put right."""
 
 
 def options(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverOption, ...]:
@@ -59,14 +62,29 @@ def options(facts: Facts, request: Request, catalog: Catalog) -> tuple[DriverOpt
     if request.driver != "keep":
         named = request.driver[:1].isdigit()
         return (_asked(now, _forbidden(facts, request) if named else problem, request, catalog),)
-    other = None if problem else _replacement(now, supported_branch(facts, request, catalog), request)
     if facts.driver.state != "working":
-        signed = None if problem else _replacement(now, signed_branch(facts, request, catalog), request)
-        if signed is not None and other is not None and signed.branch != other.branch:
-            return (replace(signed, signed=True), other)
-        return (other or now,)
+        return (() if problem else _installations(now, request, catalog)) or (now,)
+    other = None if problem else _replacement(now, supported_branch(facts, request, catalog), request)
     newer = other if other and other.version and _newer(other.version, facts.driver.version) else None
     return (now, newer) if newer else (now,)
+
+
+def _installations(now: DriverOption, request: Request, catalog: Catalog) -> tuple[DriverOption, ...]:
+    """A driver that is broken is mended before it is replaced: missing headers, or a reboot that is due, are no reason
+    for another branch. With Secure Boot on, signed modules come before one whose key has to be enrolled."""
+    facts = now.facts
+    here, signed = installed_branch(facts, request, catalog), signed_branch(facts, request, catalog)
+    if here is not None and signed is not None and _has_signed(here, facts, request, catalog):
+        signed = here
+    newest = supported_branch(facts, request, catalog)
+    found: dict[str, DriverOption] = {}
+    for row in (signed, here, newest):
+        version = installed_version(facts) if row == here else None
+        option = _replacement(now, row, request, version=version)
+        if option is not None:
+            kept, is_signed = row == here, row == signed != newest
+            found.setdefault(option.branch or "", replace(option, kept=kept, signed=is_signed and not kept))
+    return tuple(found.values())
 
 
 def _newer(version: str, than: str | None) -> bool:
@@ -149,6 +167,12 @@ def supported_branch(facts: Facts, request: Request, catalog: Catalog) -> Driver
     return _newest(facts, request, catalog, lambda row: row.supported)
 
 
+def installed_branch(facts: Facts, request: Request, catalog: Catalog) -> DriverBranch | None:
+    """The branch whose packages are on the host, where it still gets fixes, drives every GPU and can be had here."""
+    branch = branch_of(installed_version(facts))
+    return _newest(facts, request, catalog, lambda row: row.supported and row.branch == branch)
+
+
 def signed_branch(facts: Facts, request: Request, catalog: Catalog) -> DriverBranch | None:
     """The newest of those whose module the distribution has signed: with Secure Boot on nobody has to enrol a key at
     the console. None where that is not so, or not known."""
@@ -156,9 +180,13 @@ def signed_branch(facts: Facts, request: Request, catalog: Catalog) -> DriverBra
         return None
 
     def signed(row: DriverBranch) -> bool:
-        return row.supported and has_signed_packages(row, module_for(row, facts, request), facts, catalog)
+        return row.supported and _has_signed(row, facts, request, catalog)
 
     return _newest(facts, request, catalog, signed)
+
+
+def _has_signed(row: DriverBranch, facts: Facts, request: Request, catalog: Catalog) -> bool:
+    return has_signed_packages(row, module_for(row, facts, request), facts, catalog)
 
 
 def _newest(

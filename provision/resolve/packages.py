@@ -150,6 +150,15 @@ def driver_packages(facts: Facts) -> tuple[str, ...]:
     return tuple(sorted(each.name for each in packages if marks.match(each.name) or each.name.startswith(RPM_FUSIONS)))
 
 
+def installed_version(facts: Facts) -> str | None:
+    """Of the driver's packages, "580.95.05"; None where there are none, or where they are not of one release."""
+    names = set(driver_packages(facts))
+    packages = facts.nvidia.packages if facts.nvidia else ()
+    found = {each.version.rpartition(":")[2].partition("-")[0] for each in packages if each.name in names}
+    versions = {version for version in found if re.fullmatch(r"\d{3,4}(\.\d+){1,2}", version)}
+    return versions.pop() if len(versions) == 1 else None
+
+
 def _shown_as_nvidias(facts: Facts) -> bool:
     """Whether the installed nvidia-driver is the very version that the lists have of NVIDIA's repository."""
     found = facts.nvidia

@@ -116,6 +116,8 @@ def _driver(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
         detail = f" ({facts.driver.detail})" if facts.driver.detail else ""
         before = f"{STATES.get(facts.driver.state, facts.driver.state)}{detail}"
     why = "is the newest fit that drives every GPU here"
+    if driver.kept:
+        why = "is here already and drives every GPU here, so it is put right (--driver newest takes a newer one)"
     if driver.signed:
         why = (
             f"drives every GPU here; Secure Boot is on, and {facts.system.os.id} has signed modules of it, so that no "
@@ -127,11 +129,26 @@ def _driver(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
         f"with {module}. --device cpu does without a driver",
         source=driver.source,
     )
-    if facts.driver.state in ("mismatch", "not_loaded", "failed"):
+    if _lacks_headers(facts):
+        yield Reason(
+            rule="driver.headers",
+            text=f"there is no nvidia module for the running kernel {facts.system.kernel}, and its headers are "
+            "missing: a reboot does not help, installing them and building it does",
+        )
+    elif facts.driver.state in ("mismatch", "not_loaded", "failed"):
         yield Reason(
             rule="driver.reboot",
             text="a driver is installed already and may only need a reboot: try that first, then plan again",
         )
+
+
+def _lacks_headers(facts: Facts) -> bool:
+    """Whether DKMS could not build the module of a driver that is here."""
+    found = facts.nvidia
+    if found is None or found.headers is not False or not found.dkms:
+        return False
+    kernels = {each.kernel for each in found.dkms} | {found.module.kernel if found.module else None}
+    return facts.driver.state != "working" and facts.system.kernel not in kernels
 
 
 def _module(module: str | None, facts: Facts, request: Request) -> str:

@@ -76,6 +76,59 @@ def test_packages_that_are_here_need_no_candidate(name: str) -> None:
     assert any("may only need a reboot" in reason.text for reason in made.reasons)
 
 
+def test_missing_headers_are_no_reason_for_another_branch() -> None:
+    name = "made-rocky9-sapphirerapids-h100-noheaders-580"
+    made = plan(host_facts(read_dump(HOSTS / name), chips(), host=name))
+    assert made.nvidia is not None
+    assert made.nvidia.driver is not None
+    assert (made.nvidia.driver.branch, made.nvidia.driver.stream) == ("580", "nvidia-driver:580-open")
+    assert "kernel-devel-5.14.0-570.12.1.el9_6.x86_64" in made.nvidia.driver.headers
+    assert made.steps[0].title == "Install NVIDIA driver 580.95.05 (open module)"
+    said = {reason.rule: reason.text for reason in made.reasons}
+    assert (
+        "branch 580 (580.95.05) is here already and drives every GPU here, so it is put right" in said["driver.chosen"]
+    )
+    assert said["driver.headers"] == (
+        "there is no nvidia module for the running kernel 5.14.0-570.12.1.el9_6.x86_64, and its headers are missing: "
+        "a reboot does not help, installing them and building it does"
+    )
+    assert "driver.reboot" not in said
+
+
+def test_a_broken_driver_of_a_branch_without_support_is_replaced() -> None:
+    old = HostNvidia(packages=(Package(name="nvidia-driver-cuda", version="570.124.06-1"),))
+    made = plan(host("GeForce RTX 3090", state="mismatch", nvidia=old))
+    assert made.stack[0].driver is not None
+    assert made.stack[0].driver.branch == "595"
+
+
+def test_a_branch_that_is_here_and_does_not_drive_the_card_is_replaced() -> None:
+    """Packages of 595 install cleanly, and ignore a Pascal."""
+    wrong = HostNvidia(packages=(Package(name="nvidia-driver-cuda", version="595.84-1"),))
+    made = plan(host("GeForce GTX 1080 Ti", state="no_devices", nvidia=wrong))
+    assert made.stack[0].driver is not None
+    assert (made.stack[0].driver.branch, made.stack[0].driver.module) == ("580", "proprietary")
+
+
+def test_with_secure_boot_signed_modules_come_before_what_is_here_unsigned() -> None:
+    lists = HostNvidia(
+        candidates=(
+            PackageCandidate(
+                name="linux-modules-nvidia-595-open-6.8.0-60-generic", version="6.8.0-60.63", repository=""
+            ),
+            PackageCandidate(name="nvidia-driver-595-open", version="595.84-0ubuntu0.24.04.1", repository=""),
+            PackageCandidate(name="nvidia-dkms-580-open", version="580.126.09-0ubuntu0.24.04.1", repository=""),
+        ),
+        packages=(Package(name="nvidia-driver-580-open", version="580.126.09-0ubuntu0.24.04.1"),),
+    )
+    on = plan(host("GeForce RTX 5090", os="ubuntu", state="not_loaded", nvidia=lists, secure_boot=True))
+    off = plan(host("GeForce RTX 5090", os="ubuntu", state="not_loaded", nvidia=lists))
+    assert on.nvidia is not None
+    assert off.nvidia is not None
+    assert (on.nvidia.driver.branch, on.nvidia.driver.build) == ("595", "prebuilt")  # type: ignore[union-attr]
+    assert (off.nvidia.driver.branch, off.nvidia.driver.build) == ("580", "dkms")  # type: ignore[union-attr]
+
+
 def test_a_card_that_a_virtual_machine_has() -> None:
     held = HostNvidia(gpus=(GpuHealth(pci_address="0000:01:00.0", kernel_driver="vfio-pci"),))
     said = refusal(host("GeForce RTX 3090", nvidia=held))
