@@ -211,14 +211,6 @@ def other_install_problem(facts: Facts) -> Objection | None:
     )
 
 
-def bound_elsewhere(facts: Facts, request: Request) -> tuple[Target, ...]:
-    """GPUs that are to be used and are reserved for a virtual machine."""
-    if facts.nvidia is None:
-        return ()
-    held = {each.pci_address for each in facts.nvidia.gpus if each.kernel_driver == "vfio-pci"}
-    return tuple(each for each in targets(facts, request) if each.gpu and each.gpu.pci_address in held)
-
-
 def origin_text(repository: str) -> str:
     """ "the distribution" or "NVIDIA's repository"."""
     return "the distribution" if repository == DISTRIBUTION else f"NVIDIA's repository {repository}"

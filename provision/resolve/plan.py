@@ -25,6 +25,7 @@ from provision.resolve.solve import Judged, Solution, solve
 from provision.resolve.steps import steps
 from provision.resolve.stock import stock_plan
 from provision.resolve.targets import box, left_out, targets
+from provision.resolve.unusable import without_unusable
 
 BACKEND_NAMES = {"tensorflow": "tensorflow", "pytorch": "torch", "jax": "jax"}
 """What KERAS_BACKEND calls them."""
@@ -34,7 +35,7 @@ JIT_CACHE_BYTES = 4 * 1024**3
 
 def plan_for(facts: Facts, request: Request, catalog: Catalog) -> Plan:
     """The plan for one host. Raises NoStackFits with every objection where nothing fits."""
-    read, facts = facts, completed(facts)
+    read, facts = facts, without_unusable(completed(facts), request)
     solution = solve(facts, request, catalog)
     environment = _environment(solution, request, catalog)
     told = told_of(solution, request, catalog)

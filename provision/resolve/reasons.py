@@ -11,11 +11,13 @@ from provision.model.plan import Reason
 from provision.model.request import Request
 from provision.resolve.candidates import driver_needed, jit_capabilities, system_pythons
 from provision.resolve.driver_problems import GSP_FROM
+from provision.resolve.overrides import completed
 from provision.resolve.pins import pins
 from provision.resolve.releases import version
 from provision.resolve.rules import BOX_RULES
 from provision.resolve.solve import Judged, Solution, wanted_of
 from provision.resolve.targets import left_out, name_all, served_by, targets
+from provision.resolve.unusable import unusable_reasons
 
 MINOR_COMPATIBILITY = "docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html"
 FASTER_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile")
@@ -38,9 +40,9 @@ STATES = {
 
 
 def reasons(solution: Solution, read: Facts, facts: Facts, request: Request, catalog: Catalog) -> tuple[Reason, ...]:
-    """``facts`` is ``read`` with what it implies."""
+    """``facts`` is ``read`` with what it implies, and without the GPUs that nothing can use."""
     found = [
-        *_device(solution, facts, request),
+        *_device(solution, read, facts, request),
         *_driver(solution, facts, request),
         *_frameworks(solution, facts, request, catalog),
         *_python(solution, facts, request),
@@ -50,10 +52,11 @@ def reasons(solution: Solution, read: Facts, facts: Facts, request: Request, cat
     return tuple(dict.fromkeys(found))
 
 
-def _device(solution: Solution, facts: Facts, request: Request) -> Iterator[Reason]:
+def _device(solution: Solution, read: Facts, facts: Facts, request: Request) -> Iterator[Reason]:
     on_gpu = any(each.candidate.build.device == "cuda" for each in solution.chosen)
     if on_gpu:
         yield Reason(rule="device", text=f"CUDA, because this host has {name_all(targets(facts, request))}")
+        yield from unusable_reasons(completed(read), facts)
         unused = left_out(facts, request)
         if unused:
             yield Reason(

@@ -16,10 +16,10 @@ from provision.resolve.branches import drives
 from provision.resolve.candidates import Candidate, driver_needed, jit_capabilities, pythons, system_pythons
 from provision.resolve.copts import oldest_that_takes
 from provision.resolve.driver import installation_problem, update_hint
-from provision.resolve.driver_problems import bound_elsewhere as reserved
 from provision.resolve.targets import Target, box, capability, kernel, kinds, name_all, served_by, targets
 from provision.resolve.told import Told
 from provision.resolve.too_old import too_old_gpus, too_old_problem
+from provision.resolve.unusable import unusable_problem
 
 Rule = Callable[[Candidate, Facts, Request, Catalog], "Objection | None"]
 
@@ -136,34 +136,17 @@ def gpu_too_old(candidate: Candidate, facts: Facts, request: Request, catalog: C
     return too_old_problem(facts, request, catalog) if candidate.build.device == "cuda" else None
 
 
+def gpu_lost(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
+    return unusable_problem("lost", facts, request) if candidate.build.device == "cuda" else None
+
+
 def mig(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
-    if candidate.build.device != "cuda":
-        return None
-    empty = tuple(
-        each
-        for each in targets(facts, request)
-        if each.gpu and each.gpu.mig and each.gpu.mig.enabled and not each.gpu.mig.devices
-    )
-    if not empty:
-        return None
-    return Objection(
-        what="MIG is on and has no devices",
-        why=f"{name_all(empty)}: with MIG on, CUDA sees only MIG devices, and none was made",
-        hint="make some (`nvidia-smi mig -cgi … -C`) or switch MIG off (`nvidia-smi -mig 0`)",
-    )
+    return unusable_problem("mig", facts, request) if candidate.build.device == "cuda" else None
 
 
 def bound_elsewhere(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
     """A card that is kept for a virtual machine is no card of this host."""
-    held = reserved(facts, request) if candidate.build.device == "cuda" else ()
-    if not held:
-        return None
-    return Objection(
-        what=f"{name_all(held)} is reserved for a virtual machine",
-        why="the kernel driver vfio-pci holds it, so that a guest can have it, and NVIDIA's driver cannot",
-        hint="plan inside that guest; or give it back (its ids out of vfio-pci.ids, rebuild the initramfs, reboot); or "
-        "use the others alone with --cuda-compute-capabilities",
-    )
+    return unusable_problem("reserved", facts, request) if candidate.build.device == "cuda" else None
 
 
 def kernels(candidate: Candidate, facts: Facts, request: Request, catalog: Catalog) -> Objection | None:
@@ -331,6 +314,7 @@ RULES: tuple[Rule, ...] = (
     gpu_present,
     gpu_known,
     gpu_too_old,
+    gpu_lost,
     mig,
     bound_elsewhere,
     kernels,
@@ -342,7 +326,7 @@ RULES: tuple[Rule, ...] = (
     compiler,
     compiler_flags,
 )
-BOX_RULES: tuple[Rule, ...] = (linux, gpu_present, gpu_known, gpu_too_old, mig, bound_elsewhere, driver_works)
+BOX_RULES: tuple[Rule, ...] = (linux, gpu_present, gpu_known, gpu_too_old, gpu_lost, mig, bound_elsewhere, driver_works)
 """Rules that look at the box: what they say of one candidate they mostly say of all."""
 DRIVER_RULES: tuple[Rule, ...] = (driver_works, driver_floor)
 """Rules that another driver would satisfy."""

@@ -33,8 +33,6 @@ GPU_TIMEOUT_S = 1200
 """For 20 steps of training on the CPU of an old box, or for three formats and a copy on each of eight GPUs."""
 GPU_FRAMEWORKS = ("tensorflow", "pytorch", "jax")
 """Those whose GPUs are measured; Keras computes with one of them, NumPy has none."""
-KEPT = "vfio-pci"
-"""The kernel driver of a card that a virtual machine is to have."""
 DATA = "{data}"
 """Stands for the folder on the target where the MNIST files are put."""
 
@@ -184,13 +182,16 @@ def _training(asked: Asked, gate: str, data: Sequence[str], gpus: Sequence[str] 
 def cuda_gpus(facts: Facts | None) -> tuple[str, ...] | None:
     """The GPUs that a framework will see on a host, by name and in the order of the bus; None where nobody looked.
 
-    Cards that are kept for virtual machines are left out. With MIG on, a program sees one slice, whatever there is.
+    Cards that are lost, kept for virtual machines or empty of MIG devices are left out. With MIG on, a program sees
+    one slice, whatever there is.
     """
     if facts is None:
         return None
-    kept = {each.pci_address for each in (facts.nvidia.gpus if facts.nvidia else ()) if each.kernel_driver == KEPT}
-    names = tuple(gpu.name or "" for gpu in facts.gpus if gpu.pci_address is None or gpu.pci_address not in kept)
-    return names[:1] if any(gpu.mig is not None and gpu.mig.enabled for gpu in facts.gpus) else names
+    from provision.resolve.unusable import usable_gpus
+
+    found = usable_gpus(facts)
+    names = tuple(gpu.name or "" for gpu in found)
+    return names[:1] if any(gpu.mig is not None and gpu.mig.enabled for gpu in found) else names
 
 
 def _about(asked: Asked, name: str, *arguments: str, timeout_s: int = 600, needs: str = "") -> Check:

@@ -271,6 +271,28 @@ MACHINES = (
         objection="MIG is on and has no devices",
     ),
     Machine(
+        id="debian 12, two H100, MIG on without a slice on one: the other is planned for",
+        facts=host(
+            driver="580.95.05",
+            gpus=(card("H100", source="nvml", mig=Mig(enabled=True, devices=0)), card("H100", 2, source="nvml")),
+        ),
+        driver=("none", "580", None),
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="ubuntu 24.04, RTX 5090 beside a GTX 1080 Ti that a virtual machine has: the 5090's driver",
+        facts=host(
+            "GeForce RTX 5090",
+            "GeForce GTX 1080 Ti",
+            os="ubuntu",
+            nvidia=HostNvidia(gpus=(GpuHealth(pci_address="0000:02:00.0", kernel_driver="vfio-pci"),)),
+        ),
+        driver=("install", "595", "open"),
+        packages=("linux-modules-nvidia-595-open-6.8.0-60-generic", "nvidia-driver-595-open"),
+        repository="distribution",
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
         id="GTX 680 on Linux 6.8: nothing has kernels for Kepler's first chips",
         facts=host("GeForce GTX 680", os="ubuntu"),
         objection="NVIDIA GeForce GTX 680 (compute capability 3.0)",

@@ -118,6 +118,8 @@ def test_gpus_that_frameworks_will_see() -> None:
     assert checks.cuda_gpus(facts(first, second, kept=("0000:01:00.0",))) == ("",)
     sliced = replace(first, name="NVIDIA A100-SXM4-40GB", mig=Mig(enabled=True, devices=3))
     assert checks.cuda_gpus(facts(sliced, sliced)) == ("NVIDIA A100-SXM4-40GB",)
+    empty = replace(sliced, mig=Mig(enabled=True, devices=0))
+    assert checks.cuda_gpus(facts(empty, second, second)) == ("", "")
 
 
 def gpu(address: str, name: str | None) -> Gpu:
