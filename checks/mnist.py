@@ -13,10 +13,10 @@ is no number, and on a test accuracy below the bound that a sound installation r
 falls back to the CPU fails. --target 0.99: mnist_fast.py's network instead, with all digits on the device, until that
 accuracy is reached.
 
-The digits: --data, else the cache, else (with --download) a mirror, else generated ones. mnist_data.py, mnist_nets.py
-and mnist_fast.py must lie beside this script. Training runs in a child process of this interpreter; nothing is written
-but the cache, and that only with --download. Throughput includes the feeding of data, and leaves out the import and two
-warm-up batches (tracing, compilation). Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
+The digits: --data, else the cache, else (with --download) a mirror, else generated ones. All mnist_*.py must lie beside
+this script. Training runs in a child process of this interpreter; nothing is written but the cache, and that only with
+--download. Throughput includes the feeding of data, and leaves out the import and two warm-up batches (tracing,
+compilation). Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
 
     python mnist.py --framework tensorflow --device cpu --data ~/mnist
 """
@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import mnist_data
+import mnist_devices
 import mnist_fast
 import mnist_nets
 
@@ -81,10 +82,10 @@ def inside(options: argparse.Namespace) -> dict[str, Any]:
     __import__(MODULES[options.framework])
     import_s = time.perf_counter() - start
     if options.count:
-        return {"count": mnist_fast.gpu_count(options.framework)}
-    if options.device == "cuda" and not mnist_nets.sees_gpu(options.framework):
+        return {"count": mnist_devices.gpu_count(options.framework)}
+    if options.device == "cuda" and not mnist_devices.gpu_count(options.framework):
         return {"no_gpu": True}
-    gpu_name = mnist_fast.gpu_name(options.framework) if options.device == "cuda" else None
+    gpu_name = mnist_devices.gpu_name(options.framework) if options.device == "cuda" else None
     started = {"dataset": source.dataset, "note": source.note, "import_s": import_s, "gpu_name": gpu_name}
     if options.target:
         epochs = options.epochs or mnist_fast.EPOCHS

@@ -4,7 +4,7 @@
 # ///
 """The digits that mnist.py trains on: real MNIST, checked by its sums, or generated ones of the same shape.
 
-A part of mnist.py, which loads it from its own folder: mnist.py, mnist_data.py and mnist_nets.py travel together.
+A part of mnist.py, which loads it from its own folder: mnist.py and all mnist_*.py travel together.
 MNIST is by Y. LeCun, C. Cortes and C. J. C. Burges (CC BY-SA 3.0).
 """
 

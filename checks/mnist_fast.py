@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnist_data import Digits
+from mnist_devices import places
 
 CHANNELS, KERNEL = (32, 64, 128), 3
 SIDES = (28, 14, 7)
@@ -49,47 +50,6 @@ class Job:
     target: float
     """The test accuracy to stop at."""
     seed: int = 1
-
-
-def gpu_name(framework: str) -> str | None:
-    """Of the first GPU that the framework sees, which is the only one where the others are hidden."""
-    if framework == "pytorch":
-        import torch
-
-        return str(torch.cuda.get_device_name(0))
-    if framework == "tensorflow":
-        import tensorflow as tf
-
-        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-        return details.get("device_name")
-    if framework == "jax":
-        import jax
-
-        return str(jax.devices("gpu")[0].device_kind)
-    return None
-
-
-def gpu_count(framework: str) -> int:
-    """How many the framework sees."""
-    if framework == "pytorch":
-        import torch
-
-        return torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if framework == "tensorflow":
-        import tensorflow as tf
-
-        return len(tf.config.list_physical_devices("GPU"))
-    if framework == "jax":
-        import jax
-
-        from mnist_nets import GPU_PLATFORMS
-
-        return sum(device.platform in GPU_PLATFORMS for device in jax.devices())
-    if framework == "keras":
-        import keras
-
-        return gpu_count({"torch": "pytorch"}.get(keras.backend.backend(), keras.backend.backend()))
-    return 0
 
 
 def rate_at(step: int, steps: int) -> float:
@@ -135,8 +95,6 @@ def torch_model() -> Any:
 
 def train_pytorch(job: Job) -> dict[str, Any]:
     import torch
-
-    from mnist_nets import places
 
     on_gpu = job.device == "cuda"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -191,8 +149,6 @@ def train_pytorch(job: Job) -> dict[str, Any]:
 def train_tensorflow(job: Job) -> dict[str, Any]:
     import numpy
     import tensorflow as tf
-
-    from mnist_nets import places
 
     keras = tf.keras
     with tf.device("/GPU:0" if job.device == "cuda" else "/CPU:0"):
@@ -304,7 +260,7 @@ def train_jax(job: Job) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from mnist_nets import adam, places
+    from mnist_nets import adam
 
     device = jax.devices("gpu" if job.device == "cuda" else "cpu")[0]
     images, labels, test_images, test_labels = (

@@ -4,7 +4,7 @@
 # ///
 """The networks that mnist.py trains, one for each framework, and what it measures of them.
 
-A part of mnist.py, which loads it from its own folder: mnist.py, mnist_data.py and mnist_nets.py travel together.
+A part of mnist.py, which loads it from its own folder: mnist.py and all mnist_*.py travel together.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnist_data import Digits
+from mnist_devices import places
 
 BATCH, LEARNING_RATE, DROPOUT = 128, 0.001, 0.2
 FILTERS, KERNEL, DENSE = 32, 5, 128
@@ -330,31 +331,6 @@ TRAINERS = {
 }
 
 
-GPU_PLATFORMS = ("gpu", "cuda")
-"""As JAX says it, by release."""
-
-
-def sees_gpu(framework: str) -> bool:
-    """Asked before training, which some would start on the CPU instead."""
-    if framework == "tensorflow":
-        import tensorflow as tf
-
-        return bool(tf.config.list_physical_devices("GPU"))
-    if framework == "pytorch":
-        import torch
-
-        return bool(torch.cuda.is_available())
-    if framework == "jax":
-        import jax
-
-        return any(device.platform in GPU_PLATFORMS for device in jax.devices())
-    if framework == "keras":
-        import keras
-
-        return sees_gpu({"torch": "pytorch"}.get(keras.backend.backend(), keras.backend.backend()))
-    return False
-
-
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
@@ -390,15 +366,3 @@ def peak(product: Callable[[int], Callable[[], Any]]) -> float:
         if min(seconds) > 0.02 or size >= 8192:
             return best
         size *= 2
-
-
-def places(tensors: list[Any]) -> str:
-    """ "cpu" or "cuda", where the tensors really lie; both, comma-separated, where they are spread."""
-    found = set()
-    for tensor in tensors:
-        if callable(getattr(tensor, "devices", None)):  # JAX
-            found |= {one.platform for one in tensor.devices()}
-        else:  # torch.device("cuda:0"), "/job:localhost/replica:0/task:0/device:GPU:0"
-            found.add(str(tensor.device).rpartition("device:")[2].partition(":")[0])
-    names = {"gpu": "cuda", "GPU": "cuda", "CPU": "cpu"}
-    return ",".join(sorted({names.get(one, one) for one in found}))

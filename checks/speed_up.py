@@ -7,8 +7,8 @@
 
 The same training steps on both: mnist_fast.py's network on generated digits, batches of 512, all data on the device,
 after a warm-up. The CPU takes 20 steps, the GPU 100, each in a child process of this interpreter. A home-built box of
-2017 reached more than 6 (a used GTX 960 against an Athlon X4); less is a remark. mnist_data.py, mnist_nets.py and
-mnist_fast.py must lie beside this script. Changes nothing. Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
+2017 reached more than 6 (a used GTX 960 against an Athlon X4); less is a remark. All mnist_*.py must lie beside this
+script. Changes nothing. Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
 
     python speed_up.py --framework pytorch
 """
@@ -24,8 +24,8 @@ import sys
 from typing import Any
 
 import mnist_data
+import mnist_devices
 import mnist_fast
-import mnist_nets
 
 STEPS, ROUNDS = 20, {"cpu": 1, "cuda": 5}
 EXPECTED = 6.0
@@ -36,12 +36,12 @@ ENVIRONMENT = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCA
 
 def inside(framework: str, device: str) -> dict[str, Any]:
     """What the child does."""
-    if device == "cuda" and not mnist_nets.sees_gpu(framework):
+    if device == "cuda" and not mnist_devices.gpu_count(framework):
         return {"no_gpu": True}
     digits = mnist_data.synthetic(train=STEPS * mnist_fast.BATCH, test=mnist_fast.BATCH)
     job = mnist_fast.Job(digits, device, ROUNDS[device], 2.0)  # no accuracy reaches that, so it takes all rounds
     found = mnist_fast.TRAINERS[framework](job)
-    name = mnist_fast.gpu_name(framework) if device == "cuda" else "CPU"
+    name = mnist_devices.gpu_name(framework) if device == "cuda" else "CPU"
     return {"version": found["version"], "ran_on": found["ran_on"], "name": name, "rate": rate(found)}
 
 

@@ -129,7 +129,7 @@ class On:
     ],
 )
 def test_where_tensors_lie(load: Callable[[str], ModuleType], devices: list[str], found: str) -> None:
-    assert load("mnist_nets").places([On(device) for device in devices]) == found
+    assert load("mnist_devices").places([On(device) for device in devices]) == found
 
 
 @pytest.mark.parametrize(
