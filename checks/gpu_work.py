@@ -5,7 +5,8 @@
 """Matrix products and copies on one device, with TensorFlow, PyTorch or JAX.
 
 A part of gpu_compute.py and gpu_state.py, which load it from their own folder. A launch returns at once on a GPU, and
-`wait` blocks until the device is done, so that many launches can be timed together.
+`wait` blocks until the device is done, so that many launches can be timed together. All that is done to a tensor is
+done on the device where it lies: elsewhere it would be copied there, and the copy timed.
 """
 
 from __future__ import annotations
@@ -43,12 +44,26 @@ class PyTorch:
             for index in range(count)
         ]
 
+    def ordinals(self) -> list[int]:
+        """Of the devices, as CUDA numbers them."""
+        return list(range(len(self.devices())))
+
+    def where(self, index: int) -> str:
+        return f"cuda:{index}" if self.kind == "cuda" else "cpu"
+
     def put(self, values: Any, index: int, number: str) -> Any:
-        tensor = self.torch.from_numpy(values).to(f"cuda:{index}" if self.kind == "cuda" else "cpu")
+        return self.cast(self.torch.from_numpy(values).to(self.where(index)), number)
+
+    def random(self, size: int, index: int, number: str, seed: int) -> Any:
+        """A square of normal numbers, made on the device."""
+        dice = self.torch.Generator(device=self.where(index)).manual_seed(seed)
+        return self.cast(self.torch.randn(size, size, generator=dice, device=self.where(index)), number)
+
+    def cast(self, tensor: Any, number: str) -> Any:
         return tensor.to(self.torch.bfloat16) if number == "bf16" else tensor
 
     def full(self, elements: int, index: int) -> Any:
-        return self.torch.ones(elements, device=f"cuda:{index}" if self.kind == "cuda" else "cpu")
+        return self.torch.ones(elements, device=self.where(index))
 
     def product(self, number: str) -> Callable[[Any, Any], Any]:
         self.torch.backends.cuda.matmul.allow_tf32 = number == "tf32"
@@ -95,13 +110,25 @@ class TensorFlow:
             found.append({"name": name, "capability": list(capability) if capability else None})
         return found
 
+    def ordinals(self) -> list[int]:
+        """TensorFlow leaves out small and old GPUs: /physical_device:GPU:2 may be its second one."""
+        return [int(gpu.name.rpartition(":")[2]) for gpu in self.gpus]
+
     def where(self, index: int) -> Any:
-        return self.tf.device(f"/GPU:{index}" if self.kind == "cuda" else "/CPU:0")
+        return self.tf.device(f"/{'GPU' if self.kind == 'cuda' else 'CPU'}:{index}")
 
     def put(self, values: Any, index: int, number: str) -> Any:
         with self.where(index):
-            tensor = self.tf.identity(self.tf.constant(values))
-            return self.tf.cast(tensor, self.tf.bfloat16) if number == "bf16" else tensor
+            return self.cast(self.tf.identity(self.tf.constant(values)), number)
+
+    def random(self, size: int, index: int, number: str, seed: int) -> Any:
+        with self.where(index):
+            # the operation itself: tf.random.normal holds two more matrices of that size for a while
+            values = self.tf.raw_ops.RandomStandardNormal(shape=[size, size], dtype=self.tf.float32, seed=seed)
+            return self.cast(values, number)
+
+    def cast(self, tensor: Any, number: str) -> Any:
+        return self.tf.cast(tensor, self.tf.bfloat16) if number == "bf16" else tensor
 
     def full(self, elements: int, index: int) -> Any:
         with self.where(index):
@@ -121,10 +148,12 @@ class TensorFlow:
             return values + 1
 
     def wait(self, tensor: Any) -> None:
-        self.tf.reshape(tensor, [-1])[0].numpy()
+        with self.tf.device(tensor.device):
+            self.tf.reshape(tensor, [-1])[0].numpy()
 
     def numbers(self, tensor: Any) -> Any:
-        return self.tf.cast(tensor, self.tf.float32).numpy().astype("float64")
+        with self.tf.device(tensor.device):
+            return self.tf.cast(tensor, self.tf.float32).numpy().astype("float64")
 
     def place(self, tensor: Any) -> str:
         # /job:localhost/replica:0/task:0/device:GPU:0
@@ -142,6 +171,8 @@ class Jax:
         self.jax, self.kind, self.version = jax, device, jax.__version__
         if device == "cpu":
             jax.config.update("jax_platforms", "cpu")
+        # random bits of XLA's own: JAX's usual ones take three more matrices of that size while one is made
+        jax.config.update("jax_default_prng_impl", "rbg")
         self.jitted = jax.jit(lambda values: values + 1)
 
     def all(self) -> list[Any]:
@@ -158,13 +189,26 @@ class Jax:
             found.append({"name": one.device_kind if self.kind == "cuda" else "CPU", "capability": capability})
         return found
 
+    def ordinals(self) -> list[int]:
+        return [one.local_hardware_id for one in self.all()]
+
     def put(self, values: Any, index: int, number: str) -> Any:
-        tensor = self.jax.device_put(values, self.all()[index])
+        return self.cast(self.jax.device_put(values, self.all()[index]), number)
+
+    def random(self, size: int, index: int, number: str, seed: int) -> Any:
+        key = self.jax.random.PRNGKey(seed)
+        return self.cast(self.made(index, lambda: self.jax.random.normal(key, (size, size))), number)
+
+    def cast(self, tensor: Any, number: str) -> Any:
         return tensor.astype(self.jax.numpy.bfloat16) if number == "bf16" else tensor
 
     def full(self, elements: int, index: int) -> Any:
+        return self.made(index, lambda: self.jax.numpy.ones(elements))
+
+    def made(self, index: int, make: Callable[[], Any]) -> Any:
+        """Bound to its device, without a copy: else JAX moves it to the first one for the next operation."""
         with self.jax.default_device(self.all()[index]):
-            return self.jax.numpy.ones(elements)
+            return self.jax.device_put(make(), self.all()[index])
 
     def product(self, number: str) -> Callable[[Any, Any], Any]:
         # HIGHEST is float32 throughout; the default lets XLA take tf32 for float32 from Ampere on

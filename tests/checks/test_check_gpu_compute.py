@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from argparse import Namespace
 from typing import Any
@@ -144,6 +145,80 @@ def test_many_launches_are_waited_for_together(load) -> None:
     assert len(rounds) == 4
     assert rounds[0] == rounds[1] == rounds[2] != ""
     assert rounds[3] == ""
+
+
+class Recorded:
+    """Stands for a framework: which matrices it was asked for."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[int, int, str, int]] = []
+        self.multiplied: set[tuple[Any, Any]] = set()
+
+    def random(self, *asked: Any) -> Any:
+        self.made.append(asked)
+        return asked
+
+    def product(self, number: str) -> Any:
+        return lambda left, right: self.multiplied.add((left, right))
+
+    def wait(self, tensor: Any) -> None: ...
+
+
+def test_rates_are_those_of_two_random_matrices_made_on_the_device(load) -> None:
+    work = Recorded()
+    assert load("gpu_compute").rate(work, 3, "tf32", 0.0) > 0
+    sizes = load("gpu_compute").RATE_SIZES
+    pairs = [((size, 3, "tf32", 1), (size, 3, "tf32", 2)) for size in sizes]
+    assert work.made == [one for pair in pairs for one in pair]
+    assert work.multiplied == set(pairs)
+
+
+# Two devices of the CPU stand for two GPUs: whatever is asked of the second one has to happen there.
+SECOND_DEVICE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import numpy, gpu_work
+name, count = sys.argv[2], 0
+if name == "tensorflow":
+    import tensorflow as tf
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    tf.debugging.set_log_device_placement(True)
+work = gpu_work.WORKS[name]("cpu")
+wheres = {"tensorflow": lambda one: one.device[-5:], "jax": lambda one: f"cpu:{one.device.id}", "pytorch": work.place}
+index = 0 if name == "pytorch" else 1
+left, right = (work.random(64, index, "bf16", seed) for seed in (1, 2))
+ones = work.put(numpy.ones((64, 64), numpy.float32), index, "fp32")
+made = [left, right, ones, work.product("bf16")(left, right), work.product("fp32")(ones, ones)]
+made.append(work.copy(work.full(4096, index)))
+for one in made:
+    work.wait(one)
+numbers = [work.numbers(one) for one in made[:2]]
+print(json.dumps({
+    "places": sorted({wheres[name](one) for one in made}), "numbers": [float(one[5, 7]) for one in numbers],
+    "means": [float(one.mean()) for one in numbers], "deviations": [float(one.std()) for one in numbers],
+}))
+"""
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize(("name", "second"), [("tensorflow", "CPU:1"), ("pytorch", "cpu"), ("jax", "cpu:1")])
+def test_everything_happens_on_the_device_where_a_tensor_lies(check_in, load, name: str, second: str) -> None:
+    checks, folder = check_in(name), load("gpu_work").__file__.rpartition("/")[0]
+    command = [checks.python, "-c", SECOND_DEVICE, folder, name]
+    env = checks.environment({"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "TF_CPP_MIN_LOG_LEVEL": "0"})
+    runs = [subprocess.run(command, capture_output=True, text=True, env=env, check=True) for _ in range(2)]
+    first, again = (json.loads(done.stdout.splitlines()[-1]) for done in runs)
+    assert first["places"] == [second]
+    assert first == again, "the seed is fixed"
+    assert first["numbers"][0] != first["numbers"][1]
+    assert first["means"] == pytest.approx([0, 0], abs=0.1)
+    assert first["deviations"] == pytest.approx([1, 1], abs=0.1)
+    if name == "tensorflow":  # it copies silently, and says where each operation ran
+        ran = re.findall(r"Executing op (\w+) in device \S+:(CPU:\d)", runs[0].stdout + runs[0].stderr)
+        assert {"RandomStandardNormal", "AddV2", "Cast", "Reshape", "StridedSlice"} <= {name for name, _ in ran}
+        assert {device for _, device in ran} == {"CPU:1"}
 
 
 SABOTAGE = """
