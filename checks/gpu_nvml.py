@@ -64,6 +64,12 @@ class PciInfo(ctypes.Structure):
     ]
 
 
+class Utilization(ctypes.Structure):
+    """nvmlUtilization_t: percent of the last sixth of a second to a second."""
+
+    _fields_ = [("gpu", ctypes.c_uint), ("memory", ctypes.c_uint)]
+
+
 class Nvml:
     """The library, started. Raises Refused, with NOT_FOUND where it cannot be loaded."""
 
@@ -130,13 +136,41 @@ class Device:
             return refused.words if refused.value in GONE else ""
         return ""
 
-    def name(self) -> str | None:
+    def text(self, function: str) -> str | None:
         text = ctypes.create_string_buffer(96)
         try:
-            self.nvml.call("nvmlDeviceGetName", self.handle, text, ctypes.c_uint(96))
+            self.nvml.call(function, self.handle, text, ctypes.c_uint(96))
         except Refused:
             return None
         return text.value.decode()
+
+    def name(self) -> str | None:
+        return self.text("nvmlDeviceGetName")
+
+    def uuid(self) -> str | None:
+        return self.text("nvmlDeviceGetUUID")
+
+    def slices(self) -> tuple[str, ...] | None:
+        """UUIDs of its MIG devices; None with MIG off."""
+        now, pending = ctypes.c_uint(), ctypes.c_uint()
+        try:
+            self.nvml.call("nvmlDeviceGetMigMode", self.handle, ctypes.byref(now), ctypes.byref(pending))
+        except Refused:
+            return None
+        if not now.value:
+            return None
+        found = [self.slice(index) for index in range(self.number("nvmlDeviceGetMaxMigDeviceCount") or 0)]
+        return tuple(uuid for uuid in found if uuid)
+
+    def slice(self, index: int) -> str | None:
+        handle = ctypes.c_void_p()
+        try:
+            self.nvml.call(
+                "nvmlDeviceGetMigDeviceHandleByIndex", self.handle, ctypes.c_uint(index), ctypes.byref(handle)
+            )
+        except Refused:  # numbers have gaps
+            return None
+        return Device(self.nvml, handle).uuid()
 
     def address(self) -> str | None:
         """As sysfs writes it: 0000:01:00.0."""
@@ -153,6 +187,15 @@ class Device:
         mode = self.number("nvmlDeviceGetPersistenceMode")
         return None if mode is None else mode == 1
 
+    def utilization(self) -> int | None:
+        """Percent of the time that it computed; no driver tells that of a GPU with MIG on."""
+        both = Utilization()
+        try:
+            self.nvml.call("nvmlDeviceGetUtilizationRates", self.handle, ctypes.byref(both))
+        except Refused:
+            return None
+        return int(both.gpu)
+
     def state(self) -> dict[str, Any]:
         """Clocks in MHz, power in W, temperature in degrees Celsius, the PCIe link, what slows it down."""
         power = {
@@ -168,6 +211,7 @@ class Device:
             "clock_sm_max_mhz": self.number("nvmlDeviceGetMaxClockInfo", SM_CLOCK),
             "clock_memory_mhz": self.number("nvmlDeviceGetClockInfo", MEMORY_CLOCK),
             "temperature_c": self.number("nvmlDeviceGetTemperature", 0),
+            "utilization_percent": self.utilization(),
             **power,
             "pcie_generation": self.number("nvmlDeviceGetCurrPcieLinkGeneration"),
             # the card's own; the other one is the lesser of card and slot, which hides a slow slot

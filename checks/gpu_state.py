@@ -5,10 +5,11 @@
 # ///
 """Does each GPU work under load, and what holds it back: clocks, power cap, PCIe link, heat?
 
-Multiplies large matrices on every GPU for some seconds, in a child process with the framework, and asks the driver
+Multiplies large matrices on every GPU that the framework sees for some seconds, in a child process, and asks the driver
 meanwhile through NVML. What costs speed is a remark, not a failure: the figures are for whoever reads the rates beside
-them. A GPU that stops answering under load is a failure. gpu_nvml.py and gpu_work.py must lie beside this script.
-Changes nothing. Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
+them. A GPU that had no load is named, with the reason, and its clocks and link are not judged. A GPU that stops
+answering is a failure. gpu_nvml.py, gpu_visible.py and gpu_work.py must lie beside this script. Changes nothing. Exit 0
+yes, 1 no, 2 cannot tell; one JSON line on stdout.
 
     python gpu_state.py --framework pytorch
     python gpu_state.py --watch 10    # no load of its own: watch what runs already
@@ -23,14 +24,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 import gpu_nvml
+import gpu_visible
 import gpu_work
 
 LOAD_S, EVERY_S = 5.0, 0.2
 SIZE = 4096
-READY = "ready"
+READY, OVER = "ready", "over"
 COSTLY = {
     "sw_power_cap": "its power cap holds its clock down",
     "hw_slowdown": "the card itself slows down (heat or power)",
@@ -49,21 +53,29 @@ LINK = {
 
 
 def inside(framework: str, seconds: float) -> None:
-    """What the child does: products on all GPUs in turn, so that each has work queued all the time."""
-    import numpy
-
+    """What the child does: products on each GPU from a thread of its own, so that no fast one waits for a slow one."""
     work = gpu_work.WORKS[framework]("cuda")
-    square = numpy.ones((SIZE, SIZE), numpy.float32)
     multiply = work.product("fp32")
-    held = [work.put(square, index, "fp32") for index in range(len(work.devices()))]
+    held = [work.random(SIZE, index, "fp32", 1) for index in range(len(work.devices()))]
     for one in held:
         work.wait(multiply(one, one))
-    print(f"{READY} {len(held)}", flush=True)
+    print(f"\n{READY} {json.dumps(gpu_visible.addresses(work.ordinals()))}", flush=True)
     end = time.monotonic() + seconds
-    while held and time.monotonic() < end:
-        last = [[multiply(one, one) for _ in range(4)][-1] for one in held]
-        for one in last:
-            work.wait(one)
+
+    def load(one: Any) -> None:
+        while time.monotonic() < end:
+            work.wait([multiply(one, one) for _ in range(4)][-1])
+
+    with ThreadPoolExecutor(max(1, len(held))) as threads:
+        list(threads.map(load, held))
+    print(OVER, flush=True)
+
+
+def heard(said: str) -> tuple[list[str | None] | None, bool]:
+    """From the child: the PCI addresses of the GPUs that it loads (None: not yet), and whether its load is over."""
+    lines = said.splitlines()
+    ready = [line.partition(" ")[2] for line in lines if line.startswith(f"{READY} [") and line.endswith("]")]
+    return (json.loads(ready[0]) if ready else None), OVER in lines
 
 
 def sample(nvml: gpu_nvml.Nvml, states: list[dict[str, Any]]) -> None:
@@ -84,11 +96,12 @@ def sample(nvml: gpu_nvml.Nvml, states: list[dict[str, Any]]) -> None:
 def gpus(nvml: gpu_nvml.Nvml) -> list[dict[str, Any]]:
     found = []
     for index in range(nvml.count()):
-        state: dict[str, Any] = {"index": index, "name": None, "error": None, "samples": [], "throttle": {}}
+        state: dict[str, Any] = {"index": index, "error": None, "idle": None, "samples": [], "throttle": {}}
         try:
-            state["name"] = nvml.gpu(index).name()
+            gpu = nvml.gpu(index)
+            state["gpu"] = gpu_visible.Gpu(gpu.name(), gpu.uuid(), gpu.address(), gpu.slices())
         except gpu_nvml.Refused as refused:
-            state["error"] = refused.words
+            state.update(gpu=gpu_visible.Gpu(), error=refused.words)
         found.append(state)
     return found
 
@@ -101,32 +114,68 @@ def watch(nvml: gpu_nvml.Nvml, options: argparse.Namespace) -> tuple[list[dict[s
         while time.monotonic() < end:
             sample(nvml, states)
             time.sleep(EVERY_S)
+        for state in states:
+            used = [one["utilization_percent"] for one in state["samples"]]
+            state["idle"] = "nothing computed on it" if used and set(used) == {0} else None
         return states, None
-    command = [
-        sys.executable,
-        __file__,
-        "--inside",
-        "--framework",
-        options.framework,
-        "--seconds",
-        str(options.seconds),
-    ]
-    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = child_environment(dict(os.environ))
+    loaded, why = load_apart(options, environment, lambda: sample(nvml, states))
+    if why is None:
+        reasons = idle_reasons([state["gpu"] for state in states], loaded, environment, options.framework)
+        for state, reason in zip(states, reasons):
+            state["idle"] = reason
+    return states, why
+
+
+def child_environment(environment: dict[str, str]) -> dict[str, str]:
+    made = {**environment, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if "CUDA_VISIBLE_DEVICES" not in environment:  # its numbers are of the order in force when they were chosen
+        made.setdefault("CUDA_DEVICE_ORDER", gpu_visible.BUS_ORDER)
+    return made
+
+
+def load_apart(
+    options: argparse.Namespace, environment: dict[str, str], look: Callable[[], None]
+) -> tuple[list[str | None], str | None]:
+    """PCI addresses of the GPUs that a child loaded while ``look`` was called, or why it loaded none."""
+    command = [sys.executable, __file__, "--inside", "--framework", options.framework]
+    command += ["--seconds", str(options.seconds)]
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
         with subprocess.Popen(command, stdout=said, stderr=complained, env=environment) as child:
-            end, ready = time.monotonic() + options.timeout, False
+            end = time.monotonic() + options.timeout
             while child.poll() is None and time.monotonic() < end:
-                ready = ready or READY in text_of(said)
-                if ready:
-                    sample(nvml, states)
+                loaded, over = heard(text_of(said))
+                if loaded and not over:
+                    look()
                 time.sleep(EVERY_S)
             if child.poll() is None:
                 child.kill()
-        loaded = [line for line in text_of(said).splitlines() if line.startswith(READY)]
+        loaded, _ = heard(text_of(said))
         why = (text_of(complained).strip().splitlines() or [f"exit status {child.returncode}"])[-1]
     if child.returncode != 0:
-        return states, why
-    return states, None if loaded and loaded[-1] != f"{READY} 0" else f"{options.framework} sees no GPU"
+        return [], why
+    return (loaded, None) if loaded else ([], f"{options.framework} sees no GPU")
+
+
+def idle_reasons(
+    gpus: Sequence[gpu_visible.Gpu], loaded: list[str | None], environment: dict[str, str], framework: str
+) -> list[str | None]:
+    """Of each GPU, why it had no load; None where it had. ``loaded``: addresses as CUDA told them, None where not."""
+    asked = environment.get("CUDA_VISIBLE_DEVICES")
+    shown = gpu_visible.visible(gpus, asked, environment.get("CUDA_DEVICE_ORDER"))
+    hides = "CUDA shows one MIG device, and nothing beside it" if asked is None else f"CUDA_VISIBLE_DEVICES={asked}"
+    reasons: list[str | None] = []
+    for place, gpu in enumerate(gpus):
+        is_shown = None if shown is None else place in shown
+        told = None not in loaded and gpu.address is not None
+        computed = gpu.address in loaded if told else is_shown  # where CUDA tells nothing, what the variables say
+        if computed:
+            reasons.append(None)
+        elif computed is None:
+            reasons.append("it is not known whether it had any")
+        else:
+            reasons.append(hides if is_shown is False else f"{framework} does not use it")
+    return reasons
 
 
 def text_of(file: IO[bytes]) -> str:
@@ -140,8 +189,9 @@ def text_of(file: IO[bytes]) -> str:
 def summary(state: dict[str, Any]) -> dict[str, Any]:
     """Medians of clocks and power, the highest temperature, the link and caps as last seen; throttle as shares."""
     samples = state["samples"]
-    found: dict[str, Any] = {key: state[key] for key in ("index", "name", "error")}
-    found["samples"] = len(samples)
+    gpu = state["gpu"]
+    found: dict[str, Any] = {"index": state["index"], "name": gpu.name, "address": gpu.address, "error": state["error"]}
+    found.update(under_load=state["idle"] is None, idle=state["idle"], samples=len(samples))
     for key in samples[-1] if samples else ():
         values = sorted(one[key] for one in samples if one[key] is not None)
         if not values:
@@ -156,14 +206,16 @@ def summary(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def remarks(gpu: dict[str, Any]) -> list[str]:
-    """What costs speed, in words."""
+    """What costs speed, in words. Without load a GPU lowers its clocks and its link by itself: its cap alone counts."""
     found = []
-    for reason, part in gpu["throttle"].items():
+    if not gpu["under_load"]:
+        found.append(f"not under load: {gpu['idle']}")
+    for reason, part in gpu["throttle"].items() if gpu["under_load"] else ():
         found.append(f"{COSTLY[reason]} ({part:.0%} of the time)")
     limit, default = gpu.get("power_limit_w"), gpu.get("power_default_w")
     if limit and default and limit < default:
         found.append(f"its power cap is {limit:g} W, {default:g} W is its default")
-    for key, words in LINK.items():
+    for key, words in LINK.items() if gpu["under_load"] else ():
         now, most = gpu.get(key), gpu.get(f"{key}_max")
         if now and most and now < most:
             found.append(words.format(now=now, most=most))
@@ -198,7 +250,10 @@ def judge(states: list[dict[str, Any]], unloaded: str | None) -> dict[str, Any]:
     if not any(gpu["samples"] for gpu in found):
         return answer("skip", "the load ended before it could be watched", "", "--seconds 20", data)
     notes = [note for gpu in found for note in remarks(gpu)]
-    what = f"under load {'; '.join(map(figures, found))}"
+    loaded = [gpu for gpu in found if gpu["under_load"]]
+    if not loaded:
+        return answer("skip", "no GPU was under load", "; ".join(notes), "start the load first, or --framework", data)
+    what = f"under load {'; '.join(map(figures, loaded))}"
     return answer("pass", what, "; ".join(notes) or "nothing holds them back", "", data)
 
 

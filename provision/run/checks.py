@@ -209,7 +209,7 @@ def _audit(build: Build) -> Check:
 PARTS = {
     "gpu_compute.py": "gpu_work.py",
     "gpu_driver.py": "gpu_nvml.py",
-    "gpu_state.py": "gpu_[nw]*.py",
+    "gpu_state.py": "gpu_[nvw]*.py",
     "isa_audit.py": "isa_[!b]*.py",
     "mnist.py": "mnist_*.py",
     "quick_ops.py": "quick_ops_*.py",

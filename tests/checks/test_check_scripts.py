@@ -14,7 +14,7 @@ import pytest
 CHECKS = Path(__file__).resolve().parents[2] / "checks"
 SCRIPTS = sorted(path.name for path in CHECKS.glob("*.py") if path.read_text().startswith("#!"))
 PARTS = {"isa_dispatch.py", "isa_files.py", "isa_tables.py", "mnist_data.py", "mnist_nets.py"}
-PARTS |= {"gpu_nvml.py", "gpu_work.py", "mnist_devices.py", "mnist_fast.py"}
+PARTS |= {"gpu_nvml.py", "gpu_visible.py", "gpu_work.py", "mnist_devices.py", "mnist_fast.py"}
 PARTS |= {f"quick_ops_{name}.py" for name in ("jax", "numpy", "pytorch", "results", "tensorflow")}
 FRAMEWORKS = {"tensorflow", "keras", "torch", "jax", "numpy", "jaxlib"}
 

@@ -134,7 +134,8 @@ FACTS = from_data(Facts, json.loads((HOSTS / "debian12-intelvm-nogpu-nodriver" /
 
 def test_a_gpu_checks_parts_travel_with_it() -> None:
     found = checks.check_commands(plan(stack("tensorflow", device="cuda")), {}, mnist=False)
-    assert {"gpu_nvml.py", "gpu_work.py", "mnist_fast.py", "mnist_nets.py"} <= checks.check_files(found).keys()
+    parts = {"gpu_nvml.py", "gpu_visible.py", "gpu_work.py", "mnist_devices.py", "mnist_fast.py", "mnist_nets.py"}
+    assert parts <= checks.check_files(found).keys()
 
 
 def test_two_frameworks_are_both_checked_and_the_box_once() -> None:
