@@ -7,9 +7,9 @@
 
 On each GPU that the framework sees: a matrix product in FP32, TF32 and BF16, each element of which is compared with the
 CPU's in float64; then the rates of large products and of large copies, after a warm-up, as figures and as shares of the
-card's own table (--card). Formats that a GPU lacks are left out. Wrong results and work that ends on the CPU are
-failures; a slow card is a remark. gpu_work.py must lie beside this script. The framework runs in a child process of
-this interpreter. Changes nothing. Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
+card's own table (--card). Formats that a GPU or the framework lacks are left out. Wrong results and work that ends on
+the CPU are failures; a slow card is a remark. gpu_work.py must lie beside this script. The framework runs in a child
+process of this interpreter. Changes nothing. Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
 
     python gpu_compute.py --framework pytorch
     python gpu_compute.py --framework jax --device cpu    # the same arithmetic and clocks, without a GPU
@@ -84,8 +84,7 @@ def inside(framework: str, device: str, seconds: float) -> dict[str, Any]:
     magnitudes = abs(left).astype("float64") @ abs(right).astype("float64")
     found = work.devices()
     for index, gpu in enumerate(found):
-        # a CPU's own bf16 is slow and right; it is left out of its rates by the formats
-        numbers = gpu_work.formats_of(gpu["capability"]) if device == "cuda" else gpu_work.FORMATS
+        numbers = numbers_of(work, gpu, device)
         gpu["products"] = {}
         for number in numbers:
             multiply = work.product(number)
@@ -98,7 +97,14 @@ def inside(framework: str, device: str, seconds: float) -> dict[str, Any]:
     return {"version": work.version, "gpus": found}
 
 
+def numbers_of(work: Any, gpu: dict[str, Any], device: str) -> tuple[str, ...]:
+    """What the GPU computes in and the framework has kernels for; a CPU in all of it, slowly."""
+    numbers = gpu_work.formats_of(gpu["capability"]) if device == "cuda" else gpu_work.FORMATS
+    return tuple(number for number in numbers if number in work.formats())
+
+
 def rated(device: str, number: str) -> bool:
+    """A CPU's own bf16 is slow and right."""
     return device == "cuda" or number == "fp32"
 
 

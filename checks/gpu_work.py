@@ -34,6 +34,10 @@ class PyTorch:
         # sums of bf16 products are kept in float32 to the end, as the other frameworks keep them
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
+    def formats(self) -> tuple[str, ...]:
+        """Those of FORMATS that it multiplies matrices in."""
+        return FORMATS
+
     def devices(self) -> list[dict[str, Any]]:
         cuda = self.torch.cuda
         if self.kind == "cpu":
@@ -98,6 +102,17 @@ class TensorFlow:
         for gpu in self.gpus if device == "cuda" else ():
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.set_soft_device_placement(False)  # else what the GPU cannot do runs on the CPU
+
+    def formats(self) -> tuple[str, ...]:
+        """Up to 2.11 it has no bf16 products for GPUs (looked up in the wheels of 2.5, 2.10, 2.11, 2.12 and 2.21)."""
+        from tensorflow.python.framework import kernels
+
+        device, number = ("GPU" if self.kind == "cuda" else "CPU"), self.tf.bfloat16.as_datatype_enum
+        for kernel in kernels.get_registered_kernels_for_op("MatMul").kernel:
+            types = [one for limit in kernel.constraint if limit.name == "T" for one in limit.allowed_values.list.type]
+            if kernel.device_type == device and number in types:
+                return FORMATS
+        return tuple(one for one in FORMATS if one != "bf16")
 
     def devices(self) -> list[dict[str, Any]]:
         if self.kind == "cpu":
@@ -174,6 +189,9 @@ class Jax:
         # random bits of XLA's own: JAX's usual ones take three more matrices of that size while one is made
         jax.config.update("jax_default_prng_impl", "rbg")
         self.jitted = jax.jit(lambda values: values + 1)
+
+    def formats(self) -> tuple[str, ...]:
+        return FORMATS
 
     def all(self) -> list[Any]:
         try:

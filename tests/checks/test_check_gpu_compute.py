@@ -147,6 +147,20 @@ def test_many_launches_are_waited_for_together(load) -> None:
     assert rounds[3] == ""
 
 
+@pytest.mark.parametrize(
+    ("capability", "kernels", "device", "numbers"),
+    [
+        ([9, 0], ("fp32", "tf32", "bf16"), "cuda", ("fp32", "tf32", "bf16")),
+        ([7, 5], ("fp32", "tf32", "bf16"), "cuda", ("fp32",)),
+        ([8, 6], ("fp32", "tf32"), "cuda", ("fp32", "tf32")),  # TensorFlow 2.11
+        (None, ("fp32", "tf32", "bf16"), "cpu", ("fp32", "tf32", "bf16")),
+    ],
+)
+def test_formats_that_the_gpu_or_the_framework_lacks_are_left_out(load, capability, kernels, device, numbers) -> None:
+    work = Namespace(formats=lambda: kernels)
+    assert load("gpu_compute").numbers_of(work, {"capability": capability}, device) == numbers
+
+
 class Recorded:
     """Stands for a framework: which matrices it was asked for."""
 
@@ -196,6 +210,7 @@ for one in made:
     work.wait(one)
 numbers = [work.numbers(one) for one in made[:2]]
 print(json.dumps({
+    "formats": work.formats(),
     "places": sorted({wheres[name](one) for one in made}), "numbers": [float(one[5, 7]) for one in numbers],
     "means": [float(one.mean()) for one in numbers], "deviations": [float(one.std()) for one in numbers],
 }))
@@ -211,6 +226,7 @@ def test_everything_happens_on_the_device_where_a_tensor_lies(check_in, load, na
     runs = [subprocess.run(command, capture_output=True, text=True, env=env, check=True) for _ in range(2)]
     first, again = (json.loads(done.stdout.splitlines()[-1]) for done in runs)
     assert first["places"] == [second]
+    assert first["formats"] == ["fp32", "tf32", "bf16"]
     assert first == again, "the seed is fixed"
     assert first["numbers"][0] != first["numbers"][1]
     assert first["means"] == pytest.approx([0, 0], abs=0.1)
