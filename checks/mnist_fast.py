@@ -150,18 +150,18 @@ def train_tensorflow(job: Job) -> dict[str, Any]:
     import numpy
     import tensorflow as tf
 
+    from mnist_nets import set_seed
+
     keras = tf.keras
     with tf.device("/GPU:0" if job.device == "cuda" else "/CPU:0"):
         # float32, because not every kernel that TensorFlow has for it on GPUs exists for bytes
         images, test_images = (tf.constant(scaled(part)) for part in (job.digits.train_images, job.digits.test_images))
         labels = tf.constant(numpy.eye(10, dtype="float32")[job.digits.train_labels])
         test_labels = tf.constant(job.digits.test_labels.astype("int64"))
-        keras.utils.set_random_seed(job.seed)
+        set_seed(keras, job.seed)
         model = keras_model(keras)
         optimizer = keras.optimizers.Adam(PEAK_RATE, epsilon=1e-8)
-        optimizer.build(model.trainable_variables)
-        moments = optimizer.variables() if callable(optimizer.variables) else optimizer.variables  # Keras 2: a method
-        start = [(variable, variable.numpy()) for variable in (*model.variables, *moments)]
+        start = [(variable, variable.numpy()) for variable in model.variables]
         order = tf.Variable(tf.range(len(images), dtype=tf.int64), trainable=False)
 
         @tf.function
@@ -193,6 +193,9 @@ def train_tensorflow(job: Job) -> dict[str, Any]:
             accuracy()
             for variable, value in start:
                 variable.assign(value)
+            moments = optimizer.variables() if callable(optimizer.variables) else optimizer.variables  # Keras 2
+            for variable in moments:  # steps so far, two moments; the learning rate is given to each step
+                variable.assign(tf.zeros_like(variable))
 
         found = timed(job, warm_up, step, accuracy)
         tensors = [getattr(weight, "value", weight) for weight in model.trainable_weights]

@@ -78,8 +78,20 @@ def keras_model(keras: Any) -> Any:
     )
 
 
+def set_seed(keras: Any, seed: int) -> None:
+    """keras.utils.set_random_seed, which TensorFlow has from 2.7 on."""
+    if hasattr(keras.utils, "set_random_seed"):
+        keras.utils.set_random_seed(seed)
+        return
+    import numpy
+    import tensorflow as tf
+
+    numpy.random.seed(seed)
+    tf.random.set_seed(seed)
+
+
 def train_keras_model(keras: Any, job: Job) -> dict[str, Any]:
-    keras.utils.set_random_seed(job.seed)
+    set_seed(keras, job.seed)
     digits = job.digits
     images, test_images = (pixels(part)[..., None] for part in (digits.train_images, digits.test_images))
     labels, test_labels = (part.astype("int32") for part in (digits.train_labels, digits.test_labels))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from argparse import Namespace
 from typing import Any
 
@@ -113,8 +115,6 @@ def test_all_of_no_gpus_fails(load, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_options_that_do_not_fit(bare, load, arguments: tuple[str, ...], text: str) -> None:
-    import subprocess
-
     command = [bare.python, load("mnist").__file__, "--framework", "numpy", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
@@ -185,6 +185,50 @@ def test_it_learns_real_mnist(check_in, mnist_folder, name: str, target: float, 
     assert len(answer["data"]["accuracies"]) == answer["data"]["epochs"] <= epochs
     assert answer["data"]["peak_fraction"] is None
     assert answer["data"]["ran_on"] == "cpu"
+
+
+WARM_UP = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import numpy, tensorflow as tf, mnist_data, mnist_fast
+made, real_model, real_adam = {}, mnist_fast.keras_model, tf.keras.optimizers.Adam
+
+def model(keras):
+    made["model"] = real_model(keras)
+    made["before"] = values(made["model"].variables)
+    return made["model"]
+
+def adam(*arguments, **more):
+    made["optimizer"] = real_adam(*arguments, **more)
+    return made["optimizer"]
+
+def values(variables):
+    return [variable.numpy().tolist() for variable in variables]
+
+def timed(job, warm_up, step, accuracy):
+    warm_up()
+    moments = made["optimizer"].variables
+    moments = values(moments() if callable(moments) else moments)
+    made["fresh"] = bool(moments) and not any(numpy.any(one) for one in moments)
+    made["after"] = values(made["model"].variables)
+    step(0, 0.004)
+    made["trained"] = values(made["model"].variables)
+    return {}
+
+mnist_fast.keras_model, tf.keras.optimizers.Adam, mnist_fast.timed = model, adam, timed
+digits = mnist_data.synthetic(train=2 * mnist_fast.BATCH, test=mnist_fast.BATCH)
+mnist_fast.train_tensorflow(mnist_fast.Job(digits, "cpu", 1, 0.99))
+print(json.dumps([made["fresh"], made["before"] == made["after"], made["after"] != made["trained"]]))
+"""
+
+
+@pytest.mark.frameworks
+def test_tensorflows_warm_up_leaves_nothing_behind(environment_of, load) -> None:
+    """Its two steps only compile: moments, count of steps, weights and running statistics are as before it."""
+    folder = load("mnist_fast").__file__.rpartition("/")[0]
+    command = [environment_of("tensorflow"), "-c", WARM_UP, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [True, True, True]
 
 
 def test_a_target_that_is_not_reached_fails(load) -> None:
