@@ -84,8 +84,9 @@ dpkg_packages() {
 
 # Names that provision asks about: every row of playbooks/roles/*/vars has its packages here (a test holds that).
 apt_names() {
-  kernel=$({ uname -r && ls "$root/lib/modules"; } | sed 's/[.+]/\\&/g' | sort -u | tr '\n' '|')
-  kernel=${kernel%|}
+  releases=$(uname -r)
+  for folder in "$root"/lib/modules/*; do [ -d "$folder" ] && releases="$releases|${folder##*/}"; done
+  kernel=$(printf '%s' "$releases" | sed 's/[.+]/\\&/g')
   flavour=$(uname -r)
   flavour=${flavour##*-}
   branch='[0-9]+(-server)?(-open)?'

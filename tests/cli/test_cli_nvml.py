@@ -125,7 +125,7 @@ def refusal(done: Completed) -> str:
 def test_mig_without_devices_is_refused(provision: Provision) -> None:
     text = host_text(A100)
     said = refusal(provision(text[: text.index("  mig\n")], *ASKED))
-    assert "MIG is on and has no devices: NVIDIA A100-SXM4-40GB (compute capability 8.0): with MIG on, " in said
+    assert "A100-SXM4-40GB (compute capability 8.0) is of no use: MIG is on and has no devices: with MIG on, " in said
 
 
 def test_a_driver_too_old_is_refused_with_both_versions(provision: Provision) -> None:
