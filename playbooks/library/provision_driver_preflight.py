@@ -25,6 +25,7 @@ options:
   stream: {description: "Module stream of dnf.", type: str, default: ""}
   lock: {description: "Pin or version lock.", type: str, default: ""}
   repositories: {description: "Repositories besides the distribution's.", type: list, elements: dict, default: []}
+  secure_boot: {description: "Packages that enrol a key.", type: list, elements: str, default: []}
   sets: {description: "The table of packages.", type: list, elements: dict, default: []}
   set_repositories: {description: "The table of repositories.", type: list, elements: dict, default: []}
   distribution: {description: "Name of the distribution.", type: str, default: ""}
@@ -80,8 +81,8 @@ TEXTS = (
     "machine_root",
     "run_id",
 )
-LISTS = {"headers": "str", "components": "str", "packages": "dict", "repositories": "dict", "sets": "dict",
-         "set_repositories": "dict"}  # fmt: skip
+LISTS = {"headers": "str", "secure_boot": "str", "components": "str", "packages": "dict", "repositories": "dict",
+         "sets": "dict", "set_repositories": "dict"}  # fmt: skip
 
 ARGUMENTS = {
     "action": {"type": "str", "choices": ["install", "upgrade"], "default": "install"},

@@ -28,7 +28,10 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NVIDIA = "0x10de"
 DISPLAY = "0x03"
 """PCI class of VGA and 3D controllers."""
-EFI_SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+EFI_VARIABLES = "/sys/firmware/efi/efivars"
+EFI_SECURE_BOOT = f"{EFI_VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+SHIM_VALIDATION_OFF = f"{EFI_VARIABLES}/MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23"
+"""Linux, drivers/firmware/efi/libstub/secureboot.c: with it the kernel takes Secure Boot to be off."""
 RUNTIME = "/run/provision/nvidia"
 
 
@@ -145,9 +148,13 @@ class Box:
         return found
 
     def secure_boot(self) -> bool:
-        """Whether the firmware asks for signed modules: four bytes of attributes, then 1."""
+        """Whether the kernel asks for signed modules: the firmware does, and nobody switched it off in shim."""
+        return self._efi(EFI_SECURE_BOOT) and not self._efi(SHIM_VALIDATION_OFF)
+
+    def _efi(self, variable: str) -> bool:
+        """Four bytes of attributes, then 1."""
         try:
-            return self.machine(EFI_SECURE_BOOT).read_bytes()[4:5] == b"\x01"
+            return self.machine(variable).read_bytes()[4:5] == b"\x01"
         except OSError:
             return False
 

@@ -68,6 +68,8 @@ def look(box: Box, manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     if early:
         raise together(early)
     want = wanted({**params, "next_kernel": next_kernel(box, params)}, box.kernel, platform.machine())
+    if want.build == "dkms" and box.secure_boot():
+        want = want._replace(headers=tuple(dict.fromkeys([*want.headers, *params["secure_boot"]])))
     installed = manager.installed([*FAMILY, *want.names, *want.headers])
     record = records.read(box)
     resumed = record.get("state") == "changing"

@@ -48,4 +48,5 @@ def table_from(content: dict[str, Any], role: str, file: str) -> PackageTable:
         manager=make(PackageTable, {"manager": part("manager"), "sets": []}, file, "manager").manager,
         sets=make_all(PackageSet, part("sets"), file, f"__{role}_sets"),
         repositories=make_all(RepositoryRow, repositories, file, f"__{role}_repositories") if repositories else (),
+        secure_boot=tuple(part("secure_boot") or ()),
     )

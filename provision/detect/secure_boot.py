@@ -33,12 +33,16 @@ def _mokutil(text: str) -> bool | None:
     return True if "SecureBoot enabled" in text else None
 
 
+_VARIABLE = r"(?:\d{1,3}\s+){4}([01])"
+
+
 def _efivar(text: str) -> bool | None:
-    """The probe's "bios", or the variable SecureBoot as `od -An -tu1` prints it: four attribute bytes, a value."""
+    """The probe's "bios", or the variable SecureBoot as `od -An -tu1` prints it: four attribute bytes, a value. Then,
+    where shim set it, "shim" and the variable MokSBStateRT alike."""
     if text.strip() == "bios":
         return False
-    match = re.fullmatch(r"\s*(?:\d{1,3}\s+){4}([01])\s*", text)
-    return match[1] == "1" if match else None
+    match = re.fullmatch(rf"\s*{_VARIABLE}(?:\s+shim\s*{_VARIABLE})?\s*", text)
+    return match[1] == "1" and match[2] != "1" if match else None
 
 
 def _dmesg(text: str) -> bool | None:

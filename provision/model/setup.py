@@ -142,3 +142,5 @@ class PackageTable:
     sets: tuple[PackageSet, ...]
     """Best first."""
     repositories: tuple[RepositoryRow, ...] = ()
+    secure_boot: tuple[str, ...] = ()
+    """Of drivers: packages that enrol the key of a module that is compiled, where the firmware asks for one."""

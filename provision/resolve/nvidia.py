@@ -102,7 +102,7 @@ class _Parts:
             module=module,
             build=row.build,
             packages=packages_of(row, self._facts, more),
-            headers=names_of(row.headers, place, more),
+            headers=(*names_of(row.headers, place, more), *self._keys(row, table)),
             next_kernel=place.next_kernel,
             components=row.components,
             stream=filled(row.stream, words),
@@ -110,6 +110,9 @@ class _Parts:
             gpus=self._gpus(),
             secure_boot=self._facts.system.secure_boot,
         )
+
+    def _keys(self, row: PackageSet, table: PackageTable) -> tuple[str, ...]:
+        return table.secure_boot if row.build == "dkms" and self._facts.system.secure_boot else ()
 
     def _confirmed(self, record: DriverRecord) -> DriverSetup:
         self._table("nvidia_driver")

@@ -100,10 +100,15 @@ operating_system() {
 }
 
 secure_boot() {
-  variable="$root"/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
+  variables="$root"/sys/firmware/efi/efivars
+  variable="$variables"/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
+  shim="$variables"/MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23 # validation that was switched off there
   if [ -r "$variable" ]; then
     if has mokutil; then command_reading mokutil_sb_state mokutil --sb-state; fi
-    command_reading efi_secure_boot od -An -tu1 "$variable"
+    frame efi_secure_boot
+    od -An -tu1 "$variable" 2>&1
+    [ -r "$shim" ] && printf 'shim' && od -An -tu1 "$shim"
+    finish
   elif [ -d "$root"/sys/firmware/acpi ] && [ ! -d "$root"/sys/firmware/efi ] && [ "$inside" = none ]; then
     frame efi_secure_boot
     printf 'bios\n'

@@ -97,7 +97,7 @@ apt_names() {
 |firmware-nvidia-gsp|cuda-drivers(-[0-9]+)?|cuda-keyring|cuda-toolkit(-[0-9]+-[0-9]+)?\
 |cudnn9?-cuda-[0-9]+|libcudnn[0-9]+(-dev|-headers)?(-cuda-[0-9]+|-dev-cuda-[0-9]+)?\
 |nvidia-container-toolkit(-base)?|libnvidia-container(-tools|1)\
-|linux-modules-nvidia-$branch-($kernel|$flavour)|linux-headers-($kernel|$flavour)|dkms|gcc|make"
+|linux-modules-nvidia-$branch-($kernel|$flavour)|linux-headers-($kernel|$flavour)|dkms|gcc|make|mokutil"
 }
 
 # Where apt would write its cache of the lists anew, which root's may, it is told to keep it in memory: half a second
@@ -143,7 +143,7 @@ dnf_candidates() {
   has dnf && [ "$(id -u)" = 0 ] || return 0
   command_reading dnf_candidates limited 20 dnf -q -C repoquery --available --latest-limit=1 \
     --qf '%{name} %{evr} %{repoid}\n' '*nvidia*' 'cuda-drivers*' 'cuda-toolkit*' '*cudnn*' 'kernel-devel*' \
-    kernel-headers epel-release 'python3-dnf-plugin-versionlock' dkms gcc make
+    kernel-headers epel-release 'python3-dnf-plugin-versionlock' dkms gcc make mokutil
 }
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

@@ -80,6 +80,8 @@ def test_kernel(name: str, text: str, release: str | None, wsl: bool) -> None:
         ({"mokutil_sb_state": "This system doesn't support Secure Boot\n"}, False),
         ({"efi_secure_boot": "   6   0   0   0   1\n"}, True),
         ({"efi_secure_boot": "   6   0   0   0   0\n"}, False),
+        ({"efi_secure_boot": "   6   0   0   0   1\nshim   6   0   0   0   1\n"}, False),
+        ({"efi_secure_boot": "   6   0   0   0   1\nshim   6   0   0   0   0\n"}, True),
         ({"efi_secure_boot": "bios\n"}, False),
         ({"efi_secure_boot": "od: cannot read\n"}, None),
         ({"dmesg_nvidia": "[    0.000000] secureboot: Secure boot enabled\n"}, True),

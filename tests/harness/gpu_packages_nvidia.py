@@ -282,6 +282,7 @@ def kernel(release: str = KERNEL) -> list[Deb]:
             links={f"{modules}/build": build},
             scripts={"postinst": f"run-parts --arg={release} /etc/kernel/header_postinst.d\n"},
         ),
+        Deb(name="mokutil", version="0.6.0-2"),  # the machine's own program is there already
         Deb(name=f"linux-image-{arch}", version="1", relations={"Depends": f"linux-image-{release}"}),
         Deb(name=f"linux-headers-{arch}", version="1", relations={"Depends": f"linux-headers-{release}"}),
     ]  # fmt: skip

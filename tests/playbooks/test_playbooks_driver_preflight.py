@@ -35,7 +35,7 @@ def seen(box: FakeBox, manager: FakeManager, **changes: Any) -> dict[str, Any]:
         "packages": [{"name": name, "repository": "cuda-x", "version": "580."} for name in NAMES],
         "headers": [HEADERS, "dkms"], "components": [], "stream": "", "lock": "", "next_kernel": "",
         "repositories": [HOME], "sets": [], "set_repositories": [], "distribution": "Debian", "release": "12",
-        "mirror": "", "key_url": "", "fingerprint": "",
+        "secure_boot": [], "mirror": "", "key_url": "", "fingerprint": "",
     }  # fmt: skip
     return look(box, manager, {**params, **changes})
 
@@ -210,6 +210,18 @@ def test_secure_boot_names_the_console_work_before_it_begins(box: FakeBox, manag
     box.put("/var/lib/dkms/mok.pub", "key")
     box.answers["mokutil --test-key"] = (1, "/var/lib/dkms/mok.pub is already enrolled")
     assert seen(box, manager)["console"] == []
+
+
+def test_secure_boot_brings_what_enrols_a_key(box: FakeBox, manager: FakeManager) -> None:
+    manager.offers["mokutil"] = ["0.6.0-2"]
+    tables = {"secure_boot": ["mokutil"]}
+    assert "mokutil" not in seen(box, manager, **tables)["chosen"]["headers"]
+    box.put("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c", b"\6\0\0\0\1")
+    assert seen(box, manager, **tables)["chosen"]["headers"].count("mokutil") == 1
+    assert "mokutil" not in seen(box, manager, build="prebuilt", **tables)["chosen"]["headers"]
+    box.put("/sys/firmware/efi/efivars/MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23", b"\6\0\0\0\1")
+    found = seen(box, manager, **tables)
+    assert (found["chosen"]["headers"], found["console"]) == ([HEADERS, "dkms"], [])  # shim was told not to look
 
 
 def test_what_is_installed_already_asks_no_repository(box: FakeBox, manager: FakeManager) -> None:

@@ -215,7 +215,7 @@ def test_the_install_step_says_what_it_touches() -> None:
     assert found.changes == (
         "packages from NVIDIA's repository cuda-debian12-x86_64: nvidia-kernel-dkms, nvidia-driver-cuda, "
         "nvidia-persistenced (580.*)",
-        "to compile it: linux-headers-6.1.0-18-amd64, dkms, gcc, make",
+        "to compile it: linux-headers-6.1.0-18-amd64, dkms, gcc, make, mokutil",
         "kernel module: proprietary, compiled by DKMS for the running kernel 6.1.0-18-amd64",
         "/etc/modprobe.d and the initramfs: nouveau is kept from loading, once the module is built",
         "driver and kernel packages are held against upgrades, and so kernel security updates wait; the report has the "

@@ -178,6 +178,14 @@ def test_secure_boot_from_the_variable(ask: Probe, tmp_path: Path) -> None:
     assert facts(ask(str(tmp_path / "root"), {"mokutil": "#!/bin/sh\nexit 1\n"})).system.secure_boot is True
 
 
+def test_validation_that_was_switched_off_in_shim(ask: Probe, tmp_path: Path) -> None:
+    folder = tmp_path / "root/sys/firmware/efi/efivars"
+    folder.mkdir(parents=True)
+    (folder / "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c").write_bytes(bytes([6, 0, 0, 0, 1]))
+    (folder / "MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23").write_bytes(bytes([6, 0, 0, 0, 1]))
+    assert facts(ask(str(tmp_path / "root"))).system.secure_boot is False
+
+
 def test_a_machine_without_uefi_has_no_secure_boot(ask: Probe, tmp_path: Path) -> None:
     (tmp_path / "root/sys/firmware/acpi").mkdir(parents=True)
     assert facts(ask(str(tmp_path / "root"), container="")).system.secure_boot is False

@@ -86,6 +86,7 @@ def apt_packages() -> Iterator[str]:
         table = yaml.safe_load(path.read_text())
         if "apt" not in [value for key, value in table.items() if key.endswith("_manager")]:
             continue
+        yield from table.get("__nvidia_driver_secure_boot", [])
         for row in [row for key, rows in table.items() if key.endswith("_sets") for row in rows]:
             for branch in row.get("branches") or ["470", "580", "610"]:
                 for name in [*row["packages"], *row.get("headers", [])]:
