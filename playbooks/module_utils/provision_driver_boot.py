@@ -20,6 +20,10 @@ options nouveau modeset=0
 FOLDERS = ("/etc/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d", "/run/modprobe.d")
 BLOCKS = re.compile(r"^\s*(?:blacklist\s+nouveau\s*$|install\s+nouveau\s+(?:/usr)?/bin/(?:false|true)\b)", re.MULTILINE)
 INITRAMFS_S = 1800.0
+INSTEAD = {"update-initramfs": ("dracut", "--force", "/boot/initrd.img-{kernel}", "{kernel}")}
+"""Debian and Ubuntu may have dracut in place of initramfs-tools. As its package calls it when a kernel comes."""
+BINARIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+IMAGES = ("/boot/initrd.img-{kernel}", "/boot/initramfs-{kernel}.img")
 
 
 def blocked(box: Box) -> str:
@@ -59,14 +63,21 @@ def kernels(box: Box, record: Mapping[str, Any], *more: str) -> list[str]:
     return [one for one in found if one == box.kernel or (one and box.at(f"/lib/modules/{one}").is_dir())]
 
 
-def commands(template: Sequence[str], of_kernels: Iterable[str]) -> list[list[str]]:
-    """The distribution's command for each kernel; none where it has none."""
-    return [[word.replace("{kernel}", one) for word in template] for one in of_kernels if template]
+def tool(box: Box, template: Sequence[str]) -> Sequence[str]:
+    """The distribution's command, or what the host has instead; () where it has neither."""
+    known = [one for one in (template, INSTEAD.get(template[0], ()) if template else ()) if one]
+    return next((one for one in known if any(box.at(f"{folder}/{one[0]}").exists() for folder in BINARIES)), ())
 
 
-def typed(template: Sequence[str], of_kernels: Iterable[str]) -> list[str]:
+def commands(box: Box, template: Sequence[str], of_kernels: Iterable[str]) -> list[list[str]]:
+    """The host's command for each kernel; none where it has none."""
+    found = tool(box, template)
+    return [[word.replace("{kernel}", one) for word in found] for one in of_kernels if found]
+
+
+def typed(box: Box, template: Sequence[str], of_kernels: Iterable[str]) -> list[str]:
     """As somebody types them."""
-    return [" ".join(argv) for argv in commands(template, of_kernels)]
+    return [" ".join(argv) for argv in commands(box, template, of_kernels)]
 
 
 def rebuild(box: Box, template: Sequence[str], of_kernels: Sequence[str]) -> None:
@@ -74,7 +85,13 @@ def rebuild(box: Box, template: Sequence[str], of_kernels: Sequence[str]) -> Non
 
     Where it fails the old one is still there: the distributions' tools write beside it and rename.
     """
-    for kernel, argv in zip(of_kernels, commands(template, of_kernels)):
+    images = [path.format(kernel=kernel) for kernel in of_kernels for path in IMAGES]
+    there = [path for path in images if box.at(path).exists()]
+    if template and not tool(box, template) and there:
+        why = f"{', '.join(there)}: there is neither {' nor '.join([template[0], 'dracut'])} here"
+        hint = "rebuild it by hand, with nouveau kept out, and run the same command again"
+        raise Failure("initramfs", "the initramfs cannot be rebuilt", why, hint)
+    for kernel, argv in zip(of_kernels, commands(box, template, of_kernels)):
         _rebuild(box, kernel, argv)
 
 

@@ -107,7 +107,7 @@ def _result(
     held = [str(name) for name in record.get("held") or []]
     packages = records.versions(record.get("packages"))
     previous = records.versions(record.get("previous"))
-    initramfs = typed(params["initramfs"], kernels(box, record))
+    initramfs = typed(box, params["initramfs"], kernels(box, record))
     name = str(record.get("manager") or "apt")
     return {
         "changed": changed, "state": state, "version": module.version, "branch": params["branch"],

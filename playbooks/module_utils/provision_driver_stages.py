@@ -88,7 +88,7 @@ class Installation:
     def _result(self, module: KernelModule, reboot: Reboot, held: Sequence[str], state: str) -> dict[str, Any]:
         installed = family(self.manager.installed(FAMILY))
         previous = records.versions(records.read(self.box).get("previous"))
-        initramfs = typed(self.initramfs, kernels(self.box, records.read(self.box), *self.kernels))
+        initramfs = typed(self.box, self.initramfs, kernels(self.box, records.read(self.box), *self.kernels))
         return {
             "changed": self.changed, "state": "installed" if reboot.needed else state, "version": module.version,
             "branch": self.want.branch, "module": module.flavour, "packages": records.rows(installed),

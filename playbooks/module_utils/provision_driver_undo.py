@@ -198,7 +198,7 @@ def by_hand(box: Box, manager: str, record: Record, initramfs: Sequence[str], th
     # "blocked" is forgotten once all is done; a file from before an upgrade stays
     ours = record.get("blocked") or (not previous and FILE in (record.get("files") or []))
     if ours and box.at(FILE).exists():
-        lines.append(" && ".join([f"rm {FILE}", *typed(initramfs, kernels(box, record))]))
+        lines.append(" && ".join([f"rm {FILE}", *typed(box, initramfs, kernels(box, record))]))
     if held_before(record):
         lines.append(f"{HOLD[manager]} {' '.join(map(shlex.quote, held_before(record)))}")
     return [*lines, "reboot"]

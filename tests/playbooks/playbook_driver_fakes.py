@@ -37,6 +37,8 @@ class FakeBox(Box):
         self.put("/proc/modules", "")
         self.put("/var/lib/provision/.keep", "")
         self.put(f"/lib/modules/{KERNEL}/build/Makefile", "")
+        for program in ("update-initramfs", "dracut"):
+            self.put(f"/usr/sbin/{program}", "")
 
     def told_of(self, text: str) -> None:
         self.told.append(text)
