@@ -8,6 +8,7 @@ from typing import Literal
 
 from provision.detect import next_kernel, nvidia_module, nvidia_packages
 from provision.detect.nvidia_health import gpu_health
+from provision.detect.pci import nvswitches
 from provision.detect.proc_driver import module_flavour, module_version
 from provision.detect.system import is_wsl, kernel
 from provision.detect.text import version
@@ -51,6 +52,7 @@ def host_nvidia(readings: Readings, driver: Driver, gpus: tuple[Gpu, ...]) -> Ho
         environment=environment,
         device_files=None if readings.text("dev_nvidia") is None else _words(readings.text("dev_nvidia")),
         gpus=gpu_health(readings, tuple(gpu.pci_address for gpu in gpus if gpu.pci_address)),
+        nvswitches=nvswitches(readings),
         record=nvidia_module.record(readings),
     )
     return None if found == HostNvidia(environment=environment) else found

@@ -99,6 +99,27 @@ def read_sys(text: str) -> list[PciGpu]:
     return found
 
 
+# HGX-2 (V100), HGX A100, HGX H100 and H200: docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide, and pci.ids.
+# The class alone does not tell: NVIDIA's nForce boards have bridges of it too.
+NVSWITCHES = frozenset({0x1AC2, 0x1AF1, 0x22A3})
+OTHER_BRIDGE = "0680"
+# "54:00.0 Bridge [0680]: NVIDIA Corporation GA100 [A100 NVSwitch] [10de:1af1] (rev a1)"
+_NVSWITCH = re.compile(rf"^(?P<address>{ADDRESS})\s[^\n]{{0,200}}\bNVSwitch\b", re.MULTILINE)
+
+
+def nvswitches(readings: Readings) -> int:
+    """How many the listings of the bus show."""
+    names = read_pci_ids(readings.text("pci_ids") or "")
+    found = set()
+    for match in map(_SYS_LINE.fullmatch, (readings.text(SYS_READING) or "").splitlines()):
+        device = int(match["device"], 16) if match and match["class_id"] == OTHER_BRIDGE else None
+        if match and device is not None and (device in NVSWITCHES or "NVSwitch" in names.get(device, "")):
+            found.add(canonical_address(match["address"]))
+    for name in (name for name in readings.files if name.startswith("lspci")):
+        found |= {canonical_address(match["address"]) for match in _NVSWITCH.finditer(readings.text(name) or "")}
+    return len(found)
+
+
 def read_pci_ids(text: str) -> dict[int, str]:
     """Names of NVIDIA's devices from pci.ids text: a line "10de  NVIDIA Corporation", then "<tab>1401  GM206 […]"."""
     names: dict[int, str] = {}

@@ -149,4 +149,6 @@ class HostNvidia:
     """Of /dev: "nvidia0", "nvidiactl", "nvidia-uvm"."""
     gpus: tuple[GpuHealth, ...] = ()
     """In the order of the bus."""
+    nvswitches: int = 0
+    """NVSwitches on the bus. Those of HGX B200 and newer are not on it."""
     record: DriverRecord | None = None

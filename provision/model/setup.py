@@ -84,6 +84,8 @@ class NvidiaSetup:
     repositories: tuple[Repository, ...] = ()
     driver: DriverSetup | None = None
     persistenced: bool = False
+    fabricmanager: bool = False
+    """NVSwitches join the GPUs, and CUDA starts only once nvidia-fabricmanager has set them up."""
     cuda_toolkit: PackageSetup | None = None
     cudnn: PackageSetup | None = None
     container_toolkit: PackageSetup | None = None
@@ -115,6 +117,10 @@ class PackageSet:
     version: str = ""
     stream: str = ""
     lock: str = ""
+    fabric: tuple[str, ...] = ()
+    """Packages besides, where NVSwitches join the GPUs; empty where none is known."""
+    nvswitch: bool = False
+    """For such hosts only."""
     source: tuple[str, ...]
     notes: str = ""
 

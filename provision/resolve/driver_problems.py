@@ -12,12 +12,14 @@ from provision.model.plan import Objection
 from provision.model.request import Request
 from provision.model.setup import PackageSet, PackageTable
 from provision.model.versions import ComputeCapability, Dotted, numbers
+from provision.resolve.fabric import no_fabric
 from provision.resolve.packages import (
     DISTRIBUTION,
     NVIDIAS,
     driver_packages,
     driver_sets,
     lacking,
+    lacks_fabric,
     of_release,
     place_of,
     sets_of,
@@ -113,6 +115,8 @@ def no_packages(row: DriverBranch, module: Flavour, facts: Facts, catalog: Catal
     rows = sets_of(table, facts, row.branch, module) if table else ()
     missing = [name for each in rows for name in lacking(each, facts, {"{branch}": row.branch})]
     elsewhere = [each for each in rows if not lacking(each, facts, {"{branch}": row.branch})]
+    if table is not None and lacks_fabric(table, facts, row.branch, module):
+        return no_fabric(row.branch, place.text, table.manager)
     if table is not None and elsewhere:
         return _other_world(row, module, table, facts)
     if missing:

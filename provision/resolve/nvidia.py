@@ -16,6 +16,7 @@ from provision.model.setup import (
     Repository,
     SetupPackage,
 )
+from provision.resolve.fabric import NAMES
 from provision.resolve.packages import (
     driver_sets,
     filled,
@@ -48,6 +49,7 @@ def nvidia_setup(solution: Solution, facts: Facts, request: Request, catalog: Ca
         repositories=tuple({each.id: each for each in parts.repositories}.values()),
         driver=driver,
         persistenced=driver is not None,
+        fabricmanager=driver is not None and any(NAMES.fullmatch(each.name) for each in driver.packages),
         cuda_toolkit=toolkit,
         cudnn=cudnn,
         container_toolkit=container,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from provision.model.catalog import Catalog
@@ -11,6 +11,7 @@ from provision.model.facts import Facts
 from provision.model.nvidia import Flavour, PackageCandidate
 from provision.model.setup import PackageSet, PackageTable, Repository, RepositoryRow, SetupPackage
 from provision.model.versions import Dotted
+from provision.resolve.fabric import SERVICE, with_fabric
 
 MAJORS = frozenset({"debian", "rhel", "rocky", "almalinux", "centos", "ol", "fedora"})
 """Distributions whose tables go by the major release: "9" of Rocky 9.4."""
@@ -111,14 +112,31 @@ def driver_sets(
 
 def sets_of(table: PackageTable, facts: Facts, branch: str, module: Flavour) -> tuple[PackageSet, ...]:
     """By the tables alone."""
-    place = place_of(facts)
-    return tuple(
+    return with_fabric(_of_branch(table, place_of(facts), branch, module), facts)
+
+
+def _of_branch(table: PackageTable, place: Place, branch: str, module: Flavour) -> Iterator[PackageSet]:
+    return (
         row
         for row in of_release(table, place)
         if row.module == module
         and (branch in row.branches if row.branches else _from(row.first_branch, branch))
         and (not row.flavours or place.flavour in row.flavours)
     )
+
+
+def lacks_fabric(table: PackageTable, facts: Facts, branch: str, module: Flavour) -> bool:
+    """Whether sets bring the branch here, and none of them the fabric manager that this host needs."""
+    found = any(not row.nvswitch for row in _of_branch(table, place_of(facts), branch, module))
+    return found and not sets_of(table, facts, branch, module)
+
+
+def fabric_name(table: PackageTable, facts: Facts, branch: str, module: Flavour) -> str:
+    """Of the package in the repository that the driver here came from; the most common one where none is known."""
+    world = world_of(table, facts)
+    rows = [row for row in sets_of(table, facts, branch, module) if world in (None, world_name(row))]
+    names = [filled(name, {"{branch}": branch}) for row in rows for name in row.fabric]
+    return names[0] if names else SERVICE
 
 
 def _from(first: str, branch: str) -> bool:

@@ -11,7 +11,9 @@ from provision.model.plan import Reason
 from provision.model.request import Request
 from provision.resolve.candidates import driver_needed, jit_capabilities, system_pythons
 from provision.resolve.driver_problems import GSP_FROM
+from provision.resolve.fabric import SERVICE, fabric_reasons, joined_by_nvswitch
 from provision.resolve.overrides import completed
+from provision.resolve.packages import fabric_name, table_for
 from provision.resolve.pins import pins
 from provision.resolve.releases import version
 from provision.resolve.rules import BOX_RULES
@@ -44,6 +46,7 @@ def reasons(solution: Solution, read: Facts, facts: Facts, request: Request, cat
     found = [
         *_device(solution, read, facts, request),
         *_driver(solution, facts, request),
+        *_fabric(solution, facts, catalog),
         *_frameworks(solution, facts, request, catalog),
         *_python(solution, facts, request),
         *_together(solution, request),
@@ -143,6 +146,15 @@ def _driver(solution: Solution, facts: Facts, request: Request) -> Iterator[Reas
             rule="driver.reboot",
             text="a driver is installed already and may only need a reboot: try that first, then plan again",
         )
+
+
+def _fabric(solution: Solution, facts: Facts, catalog: Catalog) -> Iterator[Reason]:
+    driver = solution.driver
+    if not joined_by_nvswitch(facts) or all(each.candidate.build.device != "cuda" for each in solution.chosen):
+        return
+    table = table_for("nvidia_driver", facts, catalog)
+    name = fabric_name(table, facts, driver.branch, driver.module or "open") if table and driver.branch else SERVICE
+    yield from fabric_reasons(facts, table.manager if table else "apt", name, kept=driver.action == "none")
 
 
 def _lacks_headers(facts: Facts) -> bool:

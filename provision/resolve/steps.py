@@ -18,8 +18,8 @@ ENVIRONMENTS = "~/.local/share/provision/envs"
 
 CARRIED_OUT = frozenset(
     {
-        "nvidia_driver", "persistenced", "cuda_toolkit", "cudnn", "nvidia_container_toolkit", "python", "source_build",
-        "environment", "verification", "comparison",
+        "nvidia_driver", "persistenced", "fabricmanager", "cuda_toolkit", "cudnn", "nvidia_container_toolkit", "python",
+        "source_build", "environment", "verification", "comparison",
     }
 )  # fmt: skip
 """Ids of the steps that a role carries out; `up` stops before any other."""
@@ -60,6 +60,7 @@ def setup_parts(setup: NvidiaSetup | None) -> dict[str, bool]:
     return {
         "nvidia_driver": setup is not None and setup.driver is not None,
         "persistenced": setup is not None and setup.persistenced,
+        "fabricmanager": setup is not None and setup.fabricmanager,
         "cuda_toolkit": setup is not None and setup.cuda_toolkit is not None,
         "cudnn": setup is not None and setup.cudnn is not None,
         "nvidia_container_toolkit": setup is not None and setup.container_toolkit is not None,

@@ -8,6 +8,7 @@ from provision.model.facts import Facts
 from provision.model.plan import Step
 from provision.model.setup import DriverSetup, Manager, NvidiaSetup, PackageSetup, SetupPackage
 from provision.resolve.driver_problems import origin_text
+from provision.resolve.fabric import SERVICE
 from provision.resolve.nvidia import missing_version
 from provision.resolve.packages import place_of
 from provision.resolve.solve import Solution
@@ -39,6 +40,7 @@ def _driver(solution: Solution, setup: NvidiaSetup | None, facts: Facts) -> Iter
             ),
         )
         yield _persistenced()
+        yield from _fabricmanager(setup)
         return
     if solution.driver.action == "none" or all(each.candidate.build.device != "cuda" for each in solution.chosen):
         return
@@ -54,6 +56,7 @@ def _driver(solution: Solution, setup: NvidiaSetup | None, facts: Facts) -> Iter
         id="nvidia_driver", title=title, needs_root=True, changes=tuple(_driver_changes(driver, setup.manager, facts))
     )
     yield _persistenced()
+    yield from _fabricmanager(setup)
 
 
 def _driver_changes(driver: DriverSetup, manager: Manager, facts: Facts) -> Iterator[str]:
@@ -99,6 +102,16 @@ def _persistenced() -> Step:
         needs_root=True,
         changes=("service nvidia-persistenced is enabled",),
     )
+
+
+def _fabricmanager(setup: NvidiaSetup | None) -> Iterator[Step]:
+    if setup is not None and setup.fabricmanager:
+        yield Step(
+            id="fabricmanager",
+            title="Join the GPUs through their NVSwitches",
+            needs_root=True,
+            changes=(f"service {SERVICE} is enabled, and started once the driver is loaded",),
+        )
 
 
 def _package(step: str, name: str, setup: PackageSetup | None, solution: Solution, facts: Facts) -> Iterator[Step]:

@@ -94,7 +94,7 @@ apt_names() {
 |nvidia-(driver|smi|open|modprobe|persistenced|cuda-toolkit|driver-cuda|driver-pinning-[0-9.]+|open-[0-9]+)\
 |nvidia-kernel-(open-)?dkms|nvidia-open-kernel-dkms|nvidia-tesla-([0-9]+-)?(driver|smi|kernel-dkms)\
 |nvidia-legacy-[0-9]+xx-(driver|smi|kernel-dkms)|libnvidia-tesla-[0-9]+-cuda1|libcuda1|libnvidia-(ml1|compute-$branch)\
-|firmware-nvidia-gsp|cuda-drivers(-[0-9]+)?|cuda-keyring|cuda-toolkit(-[0-9]+-[0-9]+)?\
+|nvidia-fabricmanager(-[0-9]+)?|firmware-nvidia-gsp|cuda-drivers(-[0-9]+)?|cuda-keyring|cuda-toolkit(-[0-9]+-[0-9]+)?\
 |cudnn9?-cuda-[0-9]+|libcudnn[0-9]+(-dev|-headers)?(-cuda-[0-9]+|-dev-cuda-[0-9]+)?\
 |nvidia-container-toolkit(-base)?|libnvidia-container(-tools|1)\
 |linux-modules-nvidia-$branch-($kernel|$flavour)|linux-headers-($kernel|$flavour)|dkms|gcc|make|mokutil"

@@ -50,6 +50,41 @@ def test_addresses(text: str, canonical: str | None) -> None:
 # --- PCI ------------------------------------------------------------------------------------------------------------
 
 
+SWITCHES = {
+    "the probe's listing, by id": {
+        "sys_bus_pci_devices": "0000:54:00.0 10de:1af1 068000 -\n0000:55:00.0 10de:22a3 068000 nvidia-nvswitch\n"
+    },
+    "the probe's listing, by name": {
+        "sys_bus_pci_devices": "0000:54:00.0 10de:3fff 068000 -\n0000:55:00.0 10de:3fff 068000 -\n",
+        "pci_ids": "10de  NVIDIA Corporation\n\t3fff  GX100 [X100 NVSwitch]\n",
+    },
+    "lspci -nn and lspci": {
+        "lspci_nn": "54:00.0 Bridge [0680]: NVIDIA Corporation GA100 [A100 NVSwitch] [10de:1af1] (rev a1)\n"
+        "55:00.0 Bridge [0680]: NVIDIA Corporation GA100 [A100 NVSwitch] [10de:1af1] (rev a1)\n",
+        "lspci": "54:00.0 Bridge: NVIDIA Corporation GA100 [A100 NVSwitch] (rev a1)\n",
+    },
+}
+
+
+@pytest.mark.parametrize("files", SWITCHES.values(), ids=SWITCHES)
+def test_nvswitches_are_counted_once_each(files: dict[str, str], facts_of: FactsOf) -> None:
+    found = facts_of(files).nvidia
+    assert found is not None
+    assert found.nvswitches == 2
+
+
+def test_the_bridges_of_nforce_boards_are_no_nvswitches(facts_of: FactsOf) -> None:
+    """Their Ethernet is a bridge of the same class and vendor."""
+    files = {
+        "sys_bus_pci_devices": "0000:00:07.0 10de:03ef 068000 forcedeth\n0000:02:00.0 10de:1401 030000 nvidia\n",
+        "lspci_nn": "00:07.0 Bridge [0680]: NVIDIA Corporation MCP61 Ethernet [10de:03ef] (rev a2)\n",
+        "pci_ids": "10de  NVIDIA Corporation\n\t03ef  MCP61 Ethernet\n",
+    }
+    found = facts_of(files).nvidia
+    assert found is not None
+    assert found.nvswitches == 0
+
+
 def test_the_probes_listing_and_pci_ids() -> None:
     files = {
         "sys_bus_pci_devices": (

@@ -199,6 +199,33 @@ MACHINES = (
         **OLD,  # type: ignore[arg-type]
     ),
     Machine(
+        id="ubuntu 24.04, HGX H100: the fabric manager, and the server's packages that it asks for",
+        facts=host(*["H100"] * 8, os="ubuntu", nvidia=HostNvidia(nvswitches=4)),
+        driver=("install", "595", "open"),
+        packages=(
+            "linux-modules-nvidia-595-server-open-6.8.0-60-generic",
+            "nvidia-driver-595-server-open",
+            "nvidia-fabricmanager-595",
+        ),
+        repository="distribution",
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
+        id="rocky 9, HGX A100: the fabric manager of NVIDIA's repository",
+        facts=host(*["A100"] * 8, os="rocky", nvidia=HostNvidia(nvswitches=6)),
+        driver=("install", "595", "open"),
+        packages=(
+            "kmod-nvidia-open-dkms",
+            "nvidia-driver",
+            "nvidia-driver-cuda",
+            "nvidia-persistenced",
+            "nvidia-fabricmanager",
+        ),
+        repository="cuda-rocky9-x86_64",
+        headers=True,
+        **NEW,  # type: ignore[arg-type]
+    ),
+    Machine(
         id="a working 535 is kept",
         facts=host("GeForce RTX 3090", driver="535.247.01", module="open"),
         driver=("none", "535", "open"),
