@@ -169,12 +169,14 @@ def driver_packages(facts: Facts) -> tuple[str, ...]:
 
 
 def installed_version(facts: Facts) -> str | None:
-    """Of the driver's packages, "580.95.05"; None where there are none, or where they are not of one release."""
+    """The newest of the driver's packages, "580.95.05"; None where there are none, or where they are not of one branch.
+    An upgrade that was cut off leaves two releases of one."""
     names = set(driver_packages(facts))
     packages = facts.nvidia.packages if facts.nvidia else ()
     found = {each.version.rpartition(":")[2].partition("-")[0] for each in packages if each.name in names}
     versions = {version for version in found if re.fullmatch(r"\d{3,4}(\.\d+){1,2}", version)}
-    return versions.pop() if len(versions) == 1 else None
+    one_branch = len({version.split(".")[0] for version in versions}) == 1
+    return max(versions, key=Dotted) if one_branch else None
 
 
 def _shown_as_nvidias(facts: Facts) -> bool:

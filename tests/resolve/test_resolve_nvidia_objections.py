@@ -95,6 +95,13 @@ def test_missing_headers_are_no_reason_for_another_branch() -> None:
     assert "driver.reboot" not in said
 
 
+def test_an_upgrade_that_was_cut_off_is_no_reason_for_another_branch_either() -> None:
+    names = (("nvidia-driver", "580.95.05-1.el9"), ("nvidia-driver-cuda", "3:580.178.04-1.el9"))
+    half = HostNvidia(packages=tuple(Package(name=name, version=version) for name, version in names))
+    made = plan(host("H100", os="rocky", state="mismatch", nvidia=half))
+    assert made.steps[0].title == "Install NVIDIA driver 580.178.04 (open module)"
+
+
 def test_a_broken_driver_of_a_branch_without_support_is_replaced() -> None:
     old = HostNvidia(packages=(Package(name="nvidia-driver-cuda", version="570.124.06-1"),))
     made = plan(host("GeForce RTX 3090", state="mismatch", nvidia=old))
