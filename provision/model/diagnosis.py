@@ -49,6 +49,10 @@ class KnownXid:
     """An error number of NVIDIA's driver: a row of catalog/diagnostics.toml."""
 
     number: int
+    also: tuple[int, ...] = ()
+    """Numbers that mean the same to a user."""
+    unless: str = ""
+    """A regular expression: lines that it matches say that all is well again."""
     meaning: str
     cause: str
     remedy: str

@@ -17,7 +17,7 @@ MOST = 4
 
 EXPLAINS: Mapping[str, frozenset[str]] = {
     "gpu-fell-off-the-bus": frozenset(
-        {"gpu-lost", "no-devices", "driver-silent", "gpu-not-driven", "init-failed", "xid-43", "xid-45"}
+        {"gpu-lost", "no-devices", "driver-silent", "gpu-not-driven", "init-failed", "xid-43", "xid-45", "xid-154"}
     ),
     "bar-not-assigned": frozenset(
         {"init-failed", "no-devices", "driver-not-loaded", "driver-silent", "gpu-not-driven"}
@@ -25,6 +25,8 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "gpu-lost": frozenset({"driver-silent", "gpu-not-driven"}),
     "xid-13": frozenset({"xid-43", "xid-45"}),
     "xid-31": frozenset({"xid-43", "xid-45"}),
+    "xid-48": frozenset({"xid-45", "xid-171"}),
+    "xid-144": frozenset({"xid-45"}),
     "open-module-refuses": frozenset({"init-failed", "no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}),
     "needs-open-module": frozenset({"init-failed", "no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}),
     "init-failed": frozenset({"no-devices", "driver-silent", "gpu-not-driven"}),
