@@ -33,7 +33,14 @@ PRINTED = {
     "no-devices": "No devices were found",
     "library-missing": "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system.",
     "nvml-unknown-error": "Failed to initialize NVML: Unknown Error",
-    "uvm-missing": "RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment, e.g.",
+    "uvm-missing": (
+        'error gathering device information while adding custom device "/dev/nvidia-uvm": lstat /dev/nvidia-uvm: no '
+        "such file or directory"
+    ),
+    "cuda-unknown-error": (
+        "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an incorrectly set up environment, "
+        "e.g. changing env variable CUDA_VISIBLE_DEVICES after program start."
+    ),
     "xid-other": "NVRM: Xid (0000:01:00): 16, Head 00000000 Count 00000000",
     "xid-13": "NVRM: Xid (PCI:0000:01:00): 13, pid=2208, name=python3, Graphics Exception: ESR 0x50c648=0x9000e",
     "xid-31": "NVRM: Xid (PCI:0000:01:00): 31, pid=77, name=python, Ch 00000008, MMU Fault: ENGINE GRAPHICS",
@@ -160,6 +167,7 @@ NEAR = {
     "library-missing": "found libnvidia-ml.so in /usr/lib/x86_64-linux-gnu; NVML Shared Library found",
     "nvml-unknown-error": "Failed to initialize NVML: Driver Not Loaded",
     "uvm-missing": "crw-rw-rw- 1 root root 510, 0 Nov 23 08:41 /dev/nvidia-uvm",
+    "cuda-unknown-error": "curl: (35) error 999",
     "xid-other": "NVRM: Xid (PCI:0000:65:00): 79, pid=1, GPU has fallen off the bus.",
     "oom-killed": "systemd-oomd: Out of memory handling is on",
     "library-path": "nm: __nvJitLinkComplete_12_4 is a defined symbol; able to load cuSPARSE",
@@ -215,6 +223,9 @@ NOTHING = (
 )
 
 ALSO: tuple[tuple[str, str], ...] = (
+    ("E cuda_driver.cc:318] failed call to cuInit: CUDA_ERROR_UNKNOWN: unknown error", "cuda-unknown-error"),
+    ("failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_UNKNOWN: unknown error", "cuda-unknown-error"),
+    ("Last error: Cuda failure 999 'unknown error'", "cuda-unknown-error"),
     ("NVRM: Xid (PCI:0008:01:00): 145, RLW_SRC_TRACK Nonfatal XC1 i0 Link 16 (0x040a08e2 0x00000008)", "xid-144"),
     (
         "NVRM: Xid (PCI:0009:01:00): 154, GPU recovery action changed from 0x0 (None) to 0x4 (Drain and Reset)",

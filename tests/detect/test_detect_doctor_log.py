@@ -59,6 +59,15 @@ def test_other_words_for_it_are_known_too(line: str, row: str) -> None:
     assert ids(f"epoch 1 of 5\n{line}\nepoch 2 of 5") == [row]
 
 
+def test_a_bare_999_names_no_module_that_is_missing() -> None:
+    row = next(each for each in ROWS if each.id == "cuda-unknown-error")
+    assert ids(PRINTED["cuda-unknown-error"]) == ["cuda-unknown-error"]
+    assert "most often" in row.cause
+    assert row.remedy.startswith("`provision doctor` on the box")
+    assert ids(f"{PRINTED['uvm-missing']}\n{PRINTED['cuda-unknown-error']}") == ["uvm-missing"]
+    assert ids(f"{PRINTED['mismatch']}\n{PRINTED['cuda-unknown-error']}") == ["mismatch"]
+
+
 def test_every_xid_has_one_row() -> None:
     for number in range(1, 181):
         found = ids(f"NVRM: Xid (PCI:0000:65:00): {number}, pid=1")

@@ -36,7 +36,7 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "module-key-rejected": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled"}),
     "key-not-enrolled": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
     "key-waits": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled", "module-key-rejected"}),
-    "mismatch": frozenset({"driver-not-loaded", "reboot-required", "library-mix"}),
+    "mismatch": frozenset({"driver-not-loaded", "reboot-required", "library-mix", "cuda-unknown-error"}),
     "waits-for-reboot": frozenset({"nouveau", "no-driver", "driver-not-loaded", "mismatch", "reboot-required"}),
     "nouveau": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "no-driver"}),
     "headers-missing": frozenset({"driver-not-loaded", "module-for-other-kernel", "not-loaded-after-reboot"}),
@@ -52,6 +52,7 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "numpy-abi": frozenset({"numpy-2"}),
     "gpu-memory": frozenset({"out-of-memory"}),
     "skips-gpu": frozenset({"no-cuda-drivers"}),
+    "uvm-missing": frozenset({"cuda-unknown-error"}),
     "cudnn-older": frozenset({"cudnn-init"}),
     "docker-no-gpu": frozenset({"docker-not-configured"}),
 }
