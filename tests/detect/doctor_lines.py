@@ -37,10 +37,6 @@ PRINTED = {
         'error gathering device information while adding custom device "/dev/nvidia-uvm": lstat /dev/nvidia-uvm: no '
         "such file or directory"
     ),
-    "cuda-unknown-error": (
-        "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an incorrectly set up environment, "
-        "e.g. changing env variable CUDA_VISIBLE_DEVICES after program start."
-    ),
     "xid-other": "NVRM: Xid (0000:01:00): 16, Head 00000000 Count 00000000",
     "xid-13": "NVRM: Xid (PCI:0000:01:00): 13, pid=2208, name=python3, Graphics Exception: ESR 0x50c648=0x9000e",
     "xid-31": "NVRM: Xid (PCI:0000:01:00): 31, pid=77, name=python, Ch 00000008, MMU Fault: ENGINE GRAPHICS",
@@ -98,6 +94,36 @@ PRINTED = {
     "old-repository-key": "The following signatures couldn't be verified: NO_PUBKEY A4B469963BF863CC",
     "mixed-repositories": " nvidia-driver-535 : Depends: libnvidia-gl-535 but it is not going to be installed",
     "module-stream": "Error: It is not possible to switch enabled streams of a module unless explicitly enabled via",
+    "gpu-not-of-release": "[   38.034696] NVRM: NVIDIA 550.90.07 driver release.",
+    "probe-not-called": "[188549.976351] NVRM: The NVIDIA probe routine was not called for 3 device(s).",
+    "dkms-skipped": "kernel headers for this kernel do not seem to be installed.",
+    "kernel-compiler": "gcc: error: unrecognized command-line option ‘-ftrivial-auto-var-init=zero’",
+    "driver-too-old-for-kernel": (
+        "/var/lib/dkms/nvidia/465.19.01/build/nvidia/nv-caps.c:598:5: error: implicit declaration of function "
+        "‘sys_close’ [-Werror=implicit-function-declaration]"
+    ),
+    "compiler-differs": "warning: the compiler differs from the one used to build the kernel",
+    "disk-full": "cc1: fatal error: error writing to /tmp/ccd2dDMS.s: No space left on device",
+    "cuda-unknown-error": (
+        "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an incorrectly set up environment, "
+        "e.g. changing env variable CUDA_VISIBLE_DEVICES after program start."
+    ),
+    "fabric-manager-version": (
+        "nv-fabricmanager[3228]: fabric manager NVIDIA GPU driver interface version 530.30.02 don't match with driver "
+        "version 530.41.03. Please update with matching NVIDIA driver package."
+    ),
+    "jax-cuda-plugin": (
+        "ERROR:2025-06-30 14:38:28,149:jax._src.xla_bridge:444: Jax plugin configuration error: Exception when calling "
+        "jax_plugins.xla_cuda12.initialize()"
+    ),
+    "libdevice-missing": "InternalError: libdevice not found at ./libdevice.10.bc [Op:__some_op]",
+    "nccl-duplicate-gpu": "init.cc:795 NCCL WARN Duplicate GPU detected : rank 6 and rank 4 both on CUDA device 31000",
+    "nccl-no-interface": "Bootstrap : no socket interface found",
+    "nccl-unreachable": "socketStartConnect: Connect to 192.168.19.14<52822> failed : No route to host",
+    "nccl-timeout": (
+        "[E ProcessGroupNCCL.cpp:458] [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=96120, "
+        "OpType=ALLREDUCE, Timeout(ms)=1800000) ran for 25624887 milliseconds before timing out."
+    ),
     "xid-8": "NVRM: Xid (0000:01:00): 8, Channel 00000000",
     "xid-39": "NVRM: Xid (PCI:0000:65:00): 39, pid=1, Ch 00000010",
     "xid-44": "NVRM: Xid (PCI:0000:65:00): 44, pid=1, Ch 00000010",
@@ -167,7 +193,6 @@ NEAR = {
     "library-missing": "found libnvidia-ml.so in /usr/lib/x86_64-linux-gnu; NVML Shared Library found",
     "nvml-unknown-error": "Failed to initialize NVML: Driver Not Loaded",
     "uvm-missing": "crw-rw-rw- 1 root root 510, 0 Nov 23 08:41 /dev/nvidia-uvm",
-    "cuda-unknown-error": "curl: (35) error 999",
     "xid-other": "NVRM: Xid (PCI:0000:65:00): 79, pid=1, GPU has fallen off the bus.",
     "oom-killed": "systemd-oomd: Out of memory handling is on",
     "library-path": "nm: __nvJitLinkComplete_12_4 is a defined symbol; able to load cuSPARSE",
@@ -207,6 +232,26 @@ NEAR = {
     "old-repository-key": "NO_PUBKEY 871920D1991BC93C",
     "mixed-repositories": "python3-numpy : Depends: python3 (>= 3.11) but it is not going to be installed",
     "module-stream": "Enabling module streams: nvidia-driver 580-open",
+    "gpu-not-of-release": "NVIDIA 580.95.05 driver release notes are in /usr/share/doc",
+    "probe-not-called": "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  580.95.05",
+    "dkms-skipped": "dkms: running auto installation service for kernel 6.12.10-amd64.",
+    "kernel-compiler": "cc1: note: unrecognized command-line option '-Wno-cast-function-type-strict'",
+    "driver-too-old-for-kernel": (
+        "/home/me/video/nv.c:12:5: error: implicit declaration of function ‘av_free’ [-Wimplicit]"
+    ),
+    "compiler-differs": "The kernel was built by: gcc (GCC) 12.2.0",
+    "disk-full": "Filesystem: 30 GiB of space left on device /dev/sda2",
+    "cuda-unknown-error": "curl: (35) error 999",
+    "fabric-manager-version": "nv-fabricmanager[812]: Connected to 8 GPUs, driver version 530.41.03",
+    "jax-cuda-plugin": (
+        "INFO:jax._src.xla_bridge:Unable to initialize backend 'cuda': NOT_FOUND: Could not find registered platform "
+        'with name: "cuda". Available platform names are: Host Interpreter'
+    ),
+    "libdevice-missing": "found libdevice in /usr/local/cuda/nvvm/libdevice",
+    "nccl-duplicate-gpu": "2 GPUs detected: rank 0 on CUDA device 0, rank 1 on CUDA device 1",
+    "nccl-no-interface": "gcn6:1080060:1080060 [0] NCCL INFO Bootstrap : Using eno1np0:172.18.62.6<0>",
+    "nccl-unreachable": "NCCL INFO socketStartConnect: Connect to 10.1.1.2<5> took 3 ms",
+    "nccl-timeout": "ProcessGroupNCCL: Watchdog started, timeout 600000 ms",
 }
 """By row: what a healthy box or another program prints, which is not this row's."""
 
@@ -216,20 +261,61 @@ NOTHING = (
     "modprobe: ERROR: could not insert 'vboxdrv': Key was rejected by service",
     "pam_fscrypt[812]: Required key not available",
     "nvidia: module license 'NVIDIA' taints kernel.",
+    "I0919 21:58:29.074738 139995721590592 xla_bridge.py:350] Unable to initialize backend 'cuda': module "
+    "'jaxlib.xla_extension' has no attribute 'GpuAllocatorConfig'",
+    "W dso_loader.cc:55] Could not load dynamic library 'libnvinfer.so.6'; dlerror: libnvinfer.so.6: cannot open",
     "NVRM: Xid (PCI:0000:01:00): 154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)",
+    "12:5: error: implicit declaration of function ‘av_free’",
+    "g++: error: unrecognized command-line option ‘-std=c++26’",
+    "NCCL INFO NET/Plugin: Failed to find ncclNetPlugin symbol (>= v5). NCCL WARN is off",
     "r8169 0000:03:00.0 eth0: RTL8125B, 58:47:ca:7b:55:71, XID 641, IRQ 51",
     "pci 0000:02:00.0: 31.504 Gb/s available PCIe bandwidth (8.0 GT/s PCIe x4 link)",
     *(line for row, line in NEAR.items() if row not in ("xid-other", "nvml-unknown-error")),
 )
 
 ALSO: tuple[tuple[str, str], ...] = (
+    ("NVRM: fallen off the bus and is not responding to commands.", "gpu-fell-off-the-bus"),
+    ("kernel version 535.129.3 does not match DSO version 545.23.8 -- cannot find working devices", "mismatch"),
+    ("make[1]: *** /lib/modules/6.8.0-60-generic/build: No such file or directory.  Stop.", "headers-missing"),
+    ("*** Failed CC version check. Bailing out! ***", "kernel-compiler"),
+    ("-> The CC version check failed:", "kernel-compiler"),
+    ("gcc: error: unrecognized command-line option ‘-mharden-sls=all’", "kernel-compiler"),
+    ("ERROR: modpost: GPL-incompatible module nvidia.ko uses GPL-only symbol '__rcu_read_lock'",
+     "driver-too-old-for-kernel"),
+    ("FATAL: modpost: GPL-incompatible module nvidia-uvm.ko uses GPL-only symbol 'radix_tree_preloads'",
+     "driver-too-old-for-kernel"),
+    ("././common/inc/nv-linux.h:709:12: error: implicit declaration of function ‘phys_to_dma’; did you mean",
+     "driver-too-old-for-kernel"),
+    ("nvidia-uvm/uvm_pmm_gpu.c:2636:10: error: assignment to ‘struct page *’ from ‘int’ makes pointer from integer",
+     "driver-too-old-for-kernel"),
+    ("/var/lib/dkms/nvidia/470.256.02/build/nvidia-drm/nvidia-drm-drv.c:243:6: error: ‘struct drm_mode_config’ has no "
+     "member named ‘fb_base’", "driver-too-old-for-kernel"),
+    ("ImportError: libcuda.so.1: cannot open shared object file: No such file or directory", "library-missing"),
+    ("W dso_loader.cc:55] Could not load dynamic library 'libcuda.so.1'; dlerror: libcuda.so.1: cannot open shared "
+     "object file: No such file or directory", "no-cuda-drivers"),
+    ("E tensorflow/stream_executor/cuda/cuda_driver.cc:313] failed call to cuInit: UNKNOWN ERROR (303)",
+     "no-cuda-drivers"),
     ("E cuda_driver.cc:318] failed call to cuInit: CUDA_ERROR_UNKNOWN: unknown error", "cuda-unknown-error"),
     ("failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_UNKNOWN: unknown error", "cuda-unknown-error"),
     ("Last error: Cuda failure 999 'unknown error'", "cuda-unknown-error"),
+    ("E cuda_driver.cc:466] failed call to cuInit: CUDA_ERROR_NO_DEVICE", "no-cuda-device"),
+    ("cuInit: INTERNAL: CUDA error: Failed call to cuInit: CUDA_ERROR_SYSTEM_NOT_READY: system not yet initialized",
+     "fabric-manager"),
+    ("fabric manager NVIDIA GPU driver interface version 550.90.07 don’t match with driver version 550.107.02.",
+     "fabric-manager-version"),
+    ("RuntimeError: Unable to load cuDNN. Is it installed?", "library-path"),
+    ("WARNING:jax._src.xla_bridge:CUDA backend failed to initialize: Unable to load CUDA. (Set TF_CPP_MIN_LOG_LEVEL",
+     "jax-cuda-plugin"),
+    ("Can't find libdevice directory ${CUDA_DIR}/nvvm/libdevice.", "libdevice-missing"),
+    ("RuntimeError: CUDA error: out of memory", "gpu-memory"),
+    ("[3] include/shm.h:28 NCCL WARN Call to posix_fallocate failed : No space left on device", "shared-memory"),
+    ("misc/shmutils.cc:132 NCCL WARN Error while creating shared memory segment /dev/shm/nccl-WU88OE (size 9637888), "
+     "error: No space left on device (28)", "shared-memory"),
+    ("ncclSocketInit: connecting to address  with family 59936 is neither AF_INET(2) nor AF_INET6(10)",
+     "nccl-no-interface"),
+    ("ncclSystemError: System call (e.g. socket, malloc) or external library call failed or device error. ", "nccl"),
     ("NVRM: Xid (PCI:0008:01:00): 145, RLW_SRC_TRACK Nonfatal XC1 i0 Link 16 (0x040a08e2 0x00000008)", "xid-144"),
-    (
-        "NVRM: Xid (PCI:0009:01:00): 154, GPU recovery action changed from 0x0 (None) to 0x4 (Drain and Reset)",
-        "xid-154",
-    ),
-)
+    ("NVRM: Xid (PCI:0009:01:00): 154, GPU recovery action changed from 0x0 (None) to 0x4 (Drain and Reset)",
+     "xid-154"),
+)  # fmt: skip
 """Other words that threads have, and the row that is meant."""

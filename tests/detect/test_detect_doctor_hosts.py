@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doctor_lines import PRINTED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds.hosts import card, host
@@ -84,6 +85,7 @@ MADE: dict[str, dict[str, str]] = {
     },
     "made-ubuntu2404-zen5-rtx5090-nodriver": {"no-driver": "warning"},
 }
+NO_BUILD_FOLDER = "make[1]: *** /lib/modules/6.8.0-60-generic/build: No such file or directory.  Stop."
 HOSTS = Path(__file__).resolve().parents[1] / "hosts"
 
 
@@ -278,6 +280,17 @@ def test_a_failed_build_is_told_by_its_own_error() -> None:
     assert (finding.id, finding.where) == ("module-build-failed", "DKMS's make.log")
     assert finding.evidence == "nv.c:12:9: error: implicit declaration of function 'strlcpy'"
     assert ids(working(), dkms_make_log=log) == []
+
+
+@pytest.mark.parametrize("row", ["kernel-compiler", "driver-too-old-for-kernel", "disk-full", "headers-missing"])
+def test_a_failed_build_is_told_by_its_cause_where_it_is_known(row: str) -> None:
+    """DKMS leaves the log of a build that went well too, with its remark about the compiler."""
+    line = {**PRINTED, "headers-missing": NO_BUILD_FOLDER}[row]
+    log = f"{PRINTED['compiler-differs']}\n  CC [M] nvidia/nv.o\n{line}\nmake: *** [Makefile:80: modules] Error 2\n"
+    (finding,) = looked(broken("not_loaded"), dkms_make_log=log).findings
+    assert (finding.id, finding.where, finding.evidence) == (row, "DKMS's make.log", " ".join(line.split()))
+    assert ids(working(), dkms_make_log=log) == []
+    assert ids(broken("not_loaded"), dkms_make_log=PRINTED["compiler-differs"]) == ["driver-not-loaded"]
 
 
 def test_programs_that_died_are_told_from_the_kernel_log() -> None:

@@ -59,6 +59,37 @@ def test_other_words_for_it_are_known_too(line: str, row: str) -> None:
     assert ids(f"epoch 1 of 5\n{line}\nepoch 2 of 5") == [row]
 
 
+def test_a_build_that_failed_is_told_by_its_reason() -> None:
+    """As make.log has it (kernel 5.19 with gcc 11, and a driver of before kernel 5.12), with what DKMS says of it."""
+    compiler = (
+        "DKMS make.log for nvidia-535.98 for kernel 6.2.16-3-pve (x86_64)\n"
+        "warning: the compiler differs from the one used to build the kernel\n"
+        "  The kernel was built by: gcc (GCC) 12.2.0\n"
+        "  You are using:           gcc (GCC) 11.3.0\n"
+        f"{PRINTED['kernel-compiler']}\n"
+        "make[1]: *** [scripts/Makefile.build:249: nvidia/nv.o] Error 1\n"
+    )
+    dkms = f"{PRINTED['dkms-build-failed']}\n{PRINTED['module-build-failed']}\n"
+    assert ids(dkms + compiler) == ["kernel-compiler"]
+    assert ids(f"{dkms}{PRINTED['compiler-differs']}\n{PRINTED['driver-too-old-for-kernel']}") == [
+        "driver-too-old-for-kernel"
+    ]
+    assert ids(PRINTED["compiler-differs"]) == ["compiler-differs"]
+    assert ids(f"{dkms}{PRINTED['disk-full']}") == ["disk-full"]
+
+
+def test_what_jax_says_in_the_end_is_told_by_what_came_first() -> None:
+    end = (
+        "jaxlib.xla_extension.XlaRuntimeError: FAILED_PRECONDITION: No visible GPU devices.\n"
+        "RuntimeError: Unable to initialize backend 'cuda': FAILED_PRECONDITION: No visible GPU devices.\n"
+        f"WARNING:2025-06-06 20:45:54,562:jax._src.xla_bridge:791: {PRINTED['jax-cpu-wheel']} Falling back to cpu.\n"
+    )
+    assert ids(end) == ["no-cuda-device"]
+    assert ids(f"failed call to cuInit: CUDA_ERROR_UNKNOWN: unknown error\n{end}") == ["cuda-unknown-error"]
+    assert ids(f"RuntimeError: Unable to load cuSPARSE. Is it installed?\n{end}") == ["library-path"]
+    assert ids(PRINTED["jax-cpu-wheel"]) == ["jax-cpu-wheel"]
+
+
 def test_a_bare_999_names_no_module_that_is_missing() -> None:
     row = next(each for each in ROWS if each.id == "cuda-unknown-error")
     assert ids(PRINTED["cuda-unknown-error"]) == ["cuda-unknown-error"]
@@ -66,6 +97,16 @@ def test_a_bare_999_names_no_module_that_is_missing() -> None:
     assert row.remedy.startswith("`provision doctor` on the box")
     assert ids(f"{PRINTED['uvm-missing']}\n{PRINTED['cuda-unknown-error']}") == ["uvm-missing"]
     assert ids(f"{PRINTED['mismatch']}\n{PRINTED['cuda-unknown-error']}") == ["mismatch"]
+
+
+def test_a_segment_that_nccl_could_not_make_is_no_full_disk() -> None:
+    log = (
+        "misc/shmutils.cc:88 NCCL WARN Error: failed to extend /dev/shm/nccl-WU88OE to 9637892 bytes, error: No space "
+        "left on device (28)\n"
+        "RuntimeError: NCCL error in: ProcessGroupNCCL.cpp:1331, unhandled system error, NCCL version 2.18.5\n"
+        "ncclSystemError: System call (e.g. socket, malloc) or external library call failed or device error. \n"
+    )
+    assert ids(log) == ["shared-memory"]
 
 
 def test_every_xid_has_one_row() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from provision.detect.build_failures import diagnose
 from provision.detect.doctor.look import Look, Rule
 from provision.detect.doctor.shown import Shown
 
@@ -32,6 +33,8 @@ RELEASE = re.compile(r"\d{3}(?:\.\d{1,4}){1,2}")
 NVIDIAS = "/cuda/repos/"
 """In the address of NVIDIA's repositories."""
 BUILD_ERROR = re.compile(r"\berror: |\bError \d|fatal error|Error!")
+BUILD_CAUSES = ("headers-missing", "kernel-compiler", "driver-too-old-for-kernel", "disk-full")
+"""Rows that say why a build failed."""
 DRIVERS = ("nvidia-driver", "nvidia-dkms", "nvidia-kernel", "nvidia-headless", "cuda-drivers", "nvidia-open")
 
 
@@ -84,6 +87,8 @@ def _build(look: Look) -> Iterator[Shown]:
     if look.works:
         return
     log = look.readings.text("dkms_make_log") or ""
+    for each in diagnose(log, [row for row in look.rows if row.id in BUILD_CAUSES]):
+        yield Shown(id=each.id, evidence=each.line, where="DKMS's make.log")
     line = next((line for line in log.splitlines() if BUILD_ERROR.search(line)), None)
     broken = next((each for each in look.nvidia.dkms if each.state == "broken"), None)
     if line is not None:

@@ -15,7 +15,15 @@ LOGGED = frozenset({"gpu-fell-off-the-bus", "oom-killed"})
 PROGRAM = "illegal-instruction"
 """A row that is an error in a program's log; in the kernel's it says that some program ended so, and no more."""
 NOW = frozenset(
-    {"open-module-refuses", "legacy-gpu", "gsp-firmware", "module-key-rejected", "mismatch", "module-for-other-kernel"}
+    {
+        "open-module-refuses",
+        "legacy-gpu",
+        "gsp-firmware",
+        "gpu-not-of-release",
+        "module-key-rejected",
+        "mismatch",
+        "module-for-other-kernel",
+    }
 )
 """Rows that a line proves only while the driver does not work: it may be of before a repair."""
 SLOWED = ("hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake_slowdown", "hw_slowdown")

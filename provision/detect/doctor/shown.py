@@ -15,6 +15,12 @@ LONGEST = 240
 MOST = 4
 """Pieces of evidence that are shown of one finding: a box may have 16 GPUs that all have it."""
 
+JAX_ON_CPU = frozenset({"jax-cuda-plugin", "jax-cpu-wheel"})
+NO_GPU = frozenset({"no-cuda-device", *JAX_ON_CPU})
+"""What frameworks say in the end, whatever it was that kept CUDA from starting."""
+NOT_BUILT = frozenset({"module-build-failed", "dkms-build-failed", "driver-not-loaded"})
+NCCL = frozenset({"nccl", "nccl-timeout"})
+
 EXPLAINS: Mapping[str, frozenset[str]] = {
     "gpu-fell-off-the-bus": frozenset(
         {"gpu-lost", "no-devices", "driver-silent", "gpu-not-driven", "init-failed", "xid-43", "xid-45", "xid-154"}
@@ -33,16 +39,23 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "wrong-flavour": frozenset({"no-devices", "gpu-not-driven"}),
     "legacy-gpu": frozenset({"init-failed", "no-devices", "driver-silent", "gpu-not-driven"}),
     "gsp-firmware": frozenset({"init-failed", "no-devices", "driver-silent"}),
+    "gpu-not-of-release": frozenset(
+        {"init-failed", "no-devices", "driver-silent", "gpu-not-driven", "driver-not-loaded"}
+    ),
     "module-key-rejected": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled"}),
     "key-not-enrolled": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
     "key-waits": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled", "module-key-rejected"}),
-    "mismatch": frozenset({"driver-not-loaded", "reboot-required", "library-mix", "cuda-unknown-error"}),
+    "mismatch": frozenset({"driver-not-loaded", "reboot-required", "library-mix", "cuda-unknown-error", *NO_GPU}),
     "waits-for-reboot": frozenset({"nouveau", "no-driver", "driver-not-loaded", "mismatch", "reboot-required"}),
-    "nouveau": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "no-driver"}),
-    "headers-missing": frozenset({"driver-not-loaded", "module-for-other-kernel", "not-loaded-after-reboot"}),
+    "nouveau": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "no-driver", "probe-not-called"}),
+    "probe-not-called": frozenset({"driver-not-loaded", "no-devices"}),
+    "headers-missing": frozenset({"module-for-other-kernel", "not-loaded-after-reboot", "dkms-skipped", *NOT_BUILT}),
+    "kernel-compiler": frozenset({"compiler-differs", *NOT_BUILT}),
+    "driver-too-old-for-kernel": frozenset({"compiler-differs", *NOT_BUILT}),
+    "disk-full": frozenset({"module-build-failed", "dkms-build-failed"}),
     "module-build-failed": frozenset({"driver-not-loaded", "dkms-build-failed"}),
     "module-for-other-kernel": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
-    "gpu-reserved-for-guest": frozenset({"driver-not-loaded", "no-driver", "no-devices"}),
+    "gpu-reserved-for-guest": frozenset({"driver-not-loaded", "no-driver", "no-devices", "probe-not-called"}),
     "half-held": frozenset({"unattended-upgrades"}),
     "mixed-repositories": frozenset({"packages-differ"}),
     "half-installed": frozenset({"packages-differ"}),
@@ -52,7 +65,22 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "numpy-abi": frozenset({"numpy-2"}),
     "gpu-memory": frozenset({"out-of-memory"}),
     "skips-gpu": frozenset({"no-cuda-drivers"}),
-    "uvm-missing": frozenset({"cuda-unknown-error"}),
+    "library-missing": NO_GPU,
+    "library-path": NO_GPU,
+    "cuda-library-missing": NO_GPU,
+    "driver-too-old": NO_GPU,
+    "driver-combination": NO_GPU,
+    "forward-compatibility": NO_GPU,
+    "fabric-manager-version": frozenset({"fabric-manager", *NO_GPU}),
+    "fabric-manager": NO_GPU,
+    "uvm-missing": frozenset({"cuda-unknown-error", *NO_GPU}),
+    "cuda-unknown-error": NO_GPU,
+    "no-cuda-device": JAX_ON_CPU,
+    "jax-cuda-plugin": frozenset({"jax-cpu-wheel"}),
+    "shared-memory": NCCL,
+    "nccl-duplicate-gpu": NCCL,
+    "nccl-no-interface": NCCL,
+    "nccl-unreachable": NCCL,
     "cudnn-older": frozenset({"cudnn-init"}),
     "docker-no-gpu": frozenset({"docker-not-configured"}),
 }
