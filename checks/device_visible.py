@@ -6,10 +6,12 @@
 """Does the framework see the planned device, and compute on it?
 
 Multiplies two matrices on that device and asks where the product lies: a plan for a GPU that ends on the CPU is a
-failure, with the cause as far as the framework says it. In a child process of this interpreter. Changes nothing.
-Exit 0 yes, 1 no, 2 cannot tell; one JSON line on stdout.
+failure. In a child process of this interpreter. Changes nothing. Exit 0 yes, 1 no, 2 cannot tell; one JSON line on
+stdout. Where the cause is in what the framework said, that is in the line's data ("log") and on stderr: `provision
+verify` names cause and remedy by its table of known failures, and so does the second of these.
 
     python device_visible.py --framework pytorch --device cuda
+    python device_visible.py --framework pytorch --device cuda 2>&1 | provision doctor --log -
 """
 
 from __future__ import annotations
@@ -24,55 +26,11 @@ import subprocess
 import sys
 from typing import Any
 
-# What the framework says when it sees no GPU -> what it means, what to do. First match wins; causes before symptoms.
-KNOWN_CAUSES = (
-    (
-        r"NVIDIA driver on your system is too old \(found version (?P<it>\d+)\)",
-        "the driver serves CUDA {it} (11040 is 11.4), and the wheel needs a newer one",
-        "install a newer driver, or a wheel for an older CUDA; `provision plan` names both",
-    ),
-    (
-        r"CUDA driver version is insufficient",
-        "the driver is older than the CUDA runtime in the wheel needs",
-        "install a newer driver, or a wheel for an older CUDA",
-    ),
-    (
-        r"(?P<it>lib\w+\.so[.\d]*): cannot open shared object file",
-        "the library {it} is missing: without it the GPU is skipped",
-        "install it in exactly that version; for TensorFlow: tensorflow[and-cuda]",
-    ),
-    (
-        r"Cannot dlopen some GPU libraries",
-        "a CUDA library is missing, and TensorFlow skips the GPU without it",
-        "install tensorflow[and-cuda]; unset LD_LIBRARY_PATH",
-    ),
-    (
-        r"Unable to load cu\w+|undefined symbol: __nvJitLink\w+",
-        "an older CUDA in LD_LIBRARY_PATH is loaded before the wheel's own libraries",
-        "unset LD_LIBRARY_PATH",
-    ),
-    (
-        r"no kernel image is available|is not compatible with the current PyTorch",
-        "the wheel holds no kernels for this GPU",
-        "run native_kernels.py; `provision plan` names a release that has them",
-    ),
-    (
-        r"CUDA unknown error",
-        "the nvidia_uvm module is not loaded, or stuck after a suspend",
-        "modprobe nvidia_uvm, or reboot",
-    ),
-    (
-        r"Could not find cuda drivers|Found no NVIDIA driver|CUDA_ERROR_NO_DEVICE|no CUDA-capable device",
-        "no NVIDIA driver or no GPU can be reached from here",
-        "install the driver (`nvidia-smi` must work); in a container, start it with --gpus all",
-    ),
-    (
-        r"not compiled with CUDA|CPU wheel",
-        "the wheel is for CPUs alone",
-        "install the one for CUDA; `provision plan` names it",
-    ),
-    (r"out of memory|RESOURCE_EXHAUSTED", "the GPU's memory is taken", "`nvidia-smi` names the processes that hold it"),
-)
+# Of the framework's log that travels with a failure: it is the end that says why.
+LOG_LINES = 60
+LINE = 500
+
+CPU_WHEEL = "the wheel is for CPUs alone"
 
 
 def try_pytorch(device: str) -> dict[str, Any]:
@@ -81,7 +39,7 @@ def try_pytorch(device: str) -> dict[str, Any]:
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     found = {"version": torch.__version__, "visible": names, "cuda": torch.version.cuda, "ran_on": None}
     if device == "cuda" and torch.version.cuda is None:
-        return {**found, "note": "CPU wheel"}
+        return {**found, "note": CPU_WHEEL}
     if device == "cuda" and not torch.cuda.is_available():
         try:
             torch.zeros(1, device="cuda")
@@ -100,7 +58,7 @@ def try_tensorflow(device: str) -> dict[str, Any]:
     cuda = tf.sysconfig.get_build_info().get("cuda_version")
     found = {"version": tf.__version__, "visible": names, "cuda": cuda, "ran_on": None}
     if device == "cuda" and not gpus:
-        return {**found, "note": "" if tf.test.is_built_with_cuda() else "CPU wheel"}
+        return {**found, "note": "" if tf.test.is_built_with_cuda() else CPU_WHEEL}
     if device == "cpu":
         tf.config.set_visible_devices([], "GPU")  # else its first operation takes the GPU's memory
     for gpu in gpus if device == "cuda" else ():
@@ -123,7 +81,7 @@ def try_jax(device: str) -> dict[str, Any]:
         devices = jax.devices("gpu" if device == "cuda" else "cpu")
     except RuntimeError as error:
         plugins = [name for name in ("jax_cuda12_plugin", "jax_cuda13_plugin") if importlib.util.find_spec(name)]
-        return {**found, "note": str(error) if plugins else "CPU wheel"}
+        return {**found, "note": str(error) if plugins else CPU_WHEEL}
     found["visible"] = [one.device_kind for one in devices] if device == "cuda" else []
     with jax.default_device(devices[0]):
         square = jax.numpy.ones((256, 256))
@@ -178,15 +136,22 @@ def try_apart(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str, 
     return (json.loads(lines[-1]) if lines else None), child.stderr, child.returncode
 
 
-def cause(text: str, device: str = "cuda") -> tuple[str, str]:
-    for pattern, why, hint in KNOWN_CAUSES:
-        found = re.search(pattern, text)
-        if found:
-            return why.format(**found.groupdict()), hint
+def cause(said: str, device: str = "cuda") -> tuple[str, str, list[str]]:
+    """Why, what to do, and the lines that say more; none where this check sees the cause by itself.
+
+    None on the CPU either: what a framework says there of a GPU that it misses is no cause of anything.
+    """
+    if said == CPU_WHEEL:
+        return said, "install the one for CUDA; `provision plan` names it", []
+    if device == "cpu":
+        return last_line(said) or "it does not say why", "make the environment anew", []
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in {"", "-1"}:
-        return f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r} hides every GPU", "unset it"
-    hint = "`nvidia-smi` must work first" if device == "cuda" else "make the environment anew"
-    return (text.strip().splitlines() or ["it does not say why"])[-1], hint
+        return f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']!r} hides every GPU", "unset it", []
+    return last_line(said) or "it does not say why", "`nvidia-smi` must work first", log_lines(said)
+
+
+def log_lines(said: str) -> list[str]:
+    return [line[:LINE] for line in said.strip().splitlines() if line.strip()][-LOG_LINES:]
 
 
 def judge(options: argparse.Namespace) -> dict[str, Any]:
@@ -199,19 +164,20 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
     if found is None and "No module named" in stderr:
         return answer("skip", f"{framework} cannot be loaded", last_line(stderr), "run framework_import.py", data)
     if found is None:
-        why, hint = cause(stderr, device)
+        why, hint, data["log"] = cause(stderr, device)
         name = f"it was ended by {signal.Signals(-status).name}; " if status < 0 else ""
         return answer("fail", f"{framework} does not compute on {device}", name + why, hint, data)
-    note = found.pop("note", None)
+    note = found.pop("note", "")
     data.update(found)
+    if framework == "numpy" and device == "cuda":
+        return answer("fail", "numpy sees no GPU", note, "plan NumPy for the CPU", data)
     if found["ran_on"] is None:
-        why, hint = cause(note or stderr, device)
-        if framework == "numpy":
-            hint = "plan NumPy for the CPU"
+        why, hint, data["log"] = cause(note if note == CPU_WHEEL else f"{stderr}\n{note}", device)
         return answer("fail", f"{framework} sees no GPU", why, hint, data)
     if found["ran_on"] != device:
         why = f"planned {device}, the product was made on {found['ran_on']}"
-        return answer("fail", f"{framework} computes on the wrong device", why, cause(stderr, device)[1], data)
+        _, hint, data["log"] = cause(stderr, device)
+        return answer("fail", f"{framework} computes on the wrong device", why, hint, data)
     if not found["right"]:
         return answer("fail", f"{framework} computes wrongly on {device}", "a product of ones is not 256", "", data)
     where = f"{device} ({', '.join(found['visible'])})" if found["visible"] and device == "cuda" else device
@@ -238,7 +204,9 @@ def main() -> int:
         print("\n" + json.dumps(TRIES[options.framework](options.device)), flush=True)
         return 0
     result = judge(options)
-    print(json.dumps(result))
+    for line in result["data"].get("log", ()):
+        print(line, file=sys.stderr)
+    print(json.dumps(result), flush=True)
     return {"pass": 0, "fail": 1, "skip": 2}[result["status"]]
 
 

@@ -17,6 +17,7 @@ from provision.errors import Explanation, UsageError
 from provision.model.build import Build
 from provision.model.facts import Facts
 from provision.model.plan import Plan
+from provision.model.report import CheckOutcome
 
 MEMORY_MIB = {"numpy": 512}
 MEMORY_DEFAULT_MIB = 1024
@@ -224,6 +225,16 @@ def check_files(checks: Sequence[Check]) -> dict[str, str]:
     folder = assets.folder("checks")
     beside = {path.name for name in names if name in PARTS for path in folder.glob(PARTS[name])}
     return {name: (folder / name).read_text(encoding="utf-8") for name in sorted(names | beside)}
+
+
+def named(check: CheckOutcome) -> CheckOutcome:
+    """With cause and remedy of the table of known failures, where it failed and its framework said something known."""
+    if check.status != "fail":
+        return check
+    from provision.catalog.diagnostics import diagnostics
+    from provision.detect.doctor import explained
+
+    return explained(check, diagnostics())
 
 
 def check_data(checks: Sequence[Check]) -> list[dict[str, Any]]:

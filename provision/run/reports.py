@@ -11,6 +11,7 @@ from provision.errors import Interrupted, ProvisionError, VerificationFailed
 from provision.model.environment import EnvironmentState
 from provision.model.host import Host
 from provision.model.report import CheckOutcome, DriverOutcome, Environment, Failure, Report, Smoke, StepOutcome
+from provision.run.checks import named
 from provision.run.play_events import HostResult
 
 if TYPE_CHECKING:
@@ -102,13 +103,15 @@ def _data(result: HostResult, title: str) -> Mapping[str, Any]:
 
 def _checks(data: Mapping[str, Any]) -> tuple[CheckOutcome, ...]:
     return tuple(
-        CheckOutcome(
-            id=str(each["id"]),
-            status=each["status"],
-            what=str(each.get("what") or ""),
-            why=str(each.get("why") or ""),
-            hint=str(each.get("hint") or ""),
-            data=each.get("data"),
+        named(
+            CheckOutcome(
+                id=str(each["id"]),
+                status=each["status"],
+                what=str(each.get("what") or ""),
+                why=str(each.get("why") or ""),
+                hint=str(each.get("hint") or ""),
+                data=each.get("data"),
+            )
         )
         for each in data.get("checks") or ()
     )

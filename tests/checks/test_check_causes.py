@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
+
+from provision.catalog.diagnostics import diagnostics
+from provision.detect.doctor import explained
+from provision.model.report import CheckOutcome
 
 # --- causes ----------------------------------------------------------------------------------------------------------
 
@@ -53,11 +59,11 @@ def test_keras_without_its_backend(load) -> None:
 
 def test_a_driver_is_no_remedy_on_a_cpu(load, monkeypatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert load("device_visible").cause("AttributeError: ones", "cpu") == (
-        "AttributeError: ones",
-        "make the environment anew",
-    )
-    assert load("device_visible").cause("no idea", "cuda") == ("no idea", "`nvidia-smi` must work first")
+    cause = load("device_visible").cause
+    said = "Could not find cuda drivers on your machine, GPU will not be used.\nAttributeError: ones"
+    assert cause(said, "cpu") == ("AttributeError: ones", "make the environment anew", [])
+    assert cause("no idea", "cuda") == ("no idea", "`nvidia-smi` must work first", ["no idea"])
+    assert cause("", "cuda")[0] == "it does not say why"
 
 
 def test_an_unknown_message_has_no_invented_cause(load) -> None:
@@ -99,27 +105,94 @@ def test_versions_that_fit(load, wanted: str, found: str, fits: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "row", "remedy"),
     [
-        ("The NVIDIA driver on your system is too old (found version 11040).", "the driver serves CUDA 11040"),
-        ("Could not load libcudnn.so.9: cannot open shared object file", "libcudnn.so.9 is missing"),
-        ("Cannot dlopen some GPU libraries. Please make sure", "a CUDA library is missing"),
-        ("Could not find cuda drivers on your machine, GPU will not be used.", "no NVIDIA driver or no GPU"),
-        ("AssertionError: Torch not compiled with CUDA enabled", "for CPUs alone"),
-        ("CUDA error: no kernel image is available for execution on the device", "no kernels for this GPU"),
-        ("RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment", "nvidia_uvm"),
-        ("torch.OutOfMemoryError: CUDA out of memory.", "memory is taken"),
+        ("The NVIDIA driver on your system is too old (found version 11040).", "driver-too-old", "a newer driver"),
+        ("cuda.cc:1] CUDA driver version is insufficient for CUDA runtime version", "driver-too-old", "a newer driver"),
+        ("OSError: libcudnn.so.9: cannot open shared object file: No such", "cuda-library-missing", "the build of it"),
+        ("ImportError: libcuda.so.1: cannot open shared object file: No such", "library-missing", "install the"),
+        ("Cannot dlopen some GPU libraries. Please make sure", "skips-gpu", "tensorflow[and-cuda]"),
+        ("RuntimeError: Unable to load cuBLAS. Is it installed?", "library-path", "unset LD_LIBRARY_PATH"),
+        ("undefined symbol: __nvJitLinkComplete_12_4, version lib", "library-path", "unset LD_LIBRARY_PATH"),
+        ("CUDA error: no kernel image is available for execution on the device", "no-kernel-image", "provision plan"),
+        ("NVIDIA GeForce GTX 960 with CUDA capability sm_52 is not compatible with the current PyTorch installation.",
+         "no-kernel-image", "provision plan"),
+        ("RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment",
+         "cuda-unknown-error", "`provision doctor`"),
+        ("Could not find cuda drivers on your machine, GPU will not be used.", "no-cuda-drivers", "make nvidia-smi"),
+        ("RuntimeError: Found no NVIDIA driver on your system. Please check", "no-cuda-device", "nvidia-smi first"),
+        ("failed call to cuInit: CUDA_ERROR_NO_DEVICE: no CUDA-capable", "no-cuda-device", "nvidia-smi first"),
+        ("AssertionError: Torch not compiled with CUDA enabled", "cpu-wheel", "install it anew"),
+        ("RuntimeError: CUDA error: out of memory", "gpu-memory", "a smaller batch"),
+        ("jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 64 bytes",
+         "gpu-memory", "a smaller batch"),
     ],
-)
-def test_why_no_gpu_is_seen(load, text: str, why: str) -> None:
-    found = load("device_visible").cause(text)
-    assert why in found[0]
-    assert found[1]
+)  # fmt: skip
+def test_why_no_gpu_is_seen(load, monkeypatch: pytest.MonkeyPatch, text: str, row: str, remedy: str) -> None:
+    """The check brings the framework's words, and the table of known failures says what they mean."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    why, hint, log = load("device_visible").cause(f"I some_file.cc:12] loading\n{text}\nI some_file.cc:14] on with it")
+    assert (why, hint) == ("I some_file.cc:14] on with it", "`nvidia-smi` must work first")
+    check = CheckOutcome(
+        id="device_visible:x", status="fail", what="x sees no GPU", why=why, hint=hint, data={"log": log}
+    )
+    found = explained(check, diagnostics())
+    known = next(each for each in diagnostics() if each.id == row)
+    assert found.data == {"log": log, "cause": row}
+    assert found.why.splitlines() == [f"{known.what}: {known.cause}", text, why]
+    assert found.hint == known.remedy
+    assert found.hint.startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("line", "why", "shown"),
+    [
+        ("RuntimeError: No CUDA GPUs are available", "No CUDA GPUs are available", [
+            "RuntimeError: No CUDA GPUs are available"]),
+        ("No CUDA GPUs are available", "it was ended by SIGABRT; No CUDA GPUs are available", [
+            "it was ended by SIGABRT; No CUDA GPUs are available"]),
+        ("No CUDA GPUs are available", "planned cuda", ["No CUDA GPUs are available", "planned cuda"]),
+        ("No CUDA GPUs are available", "", ["No CUDA GPUs are available"]),
+    ],
+)  # fmt: skip
+def test_a_line_is_shown_once(line: str, why: str, shown: list[str]) -> None:
+    check = CheckOutcome(id="x", status="fail", what="no GPU", why=why, data={"log": [line]})
+    assert explained(check, diagnostics()).why.splitlines()[1:] == shown
+
+
+def test_words_that_nobody_knows_stay_as_they_are() -> None:
+    def check(status: Literal["pass", "fail"], *log: str) -> CheckOutcome:
+        return CheckOutcome(id="x", status=status, what="no GPU", why="no idea", hint="try", data={"log": list(log)})
+
+    rows = diagnostics()
+    for same in (
+        check("fail", "TypeError: no idea"),
+        check("fail", "Could not initialize NNPACK! Reason: Unsupported hardware."),  # a remark, not a cause
+        check("pass", "RuntimeError: No CUDA GPUs are available"),
+        check("fail"),
+    ):
+        assert explained(same, rows) == same
+    bare = CheckOutcome(id="x", status="fail", what="no GPU")
+    assert explained(bare, rows) == bare
+
+
+def test_a_log_is_cut_to_its_end(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    _, _, log = load("device_visible").cause("\n\n".join([*map(str, range(100)), "x" * 1000]), "cuda")
+    assert len(log) == 60
+    assert (log[0], log[-1]) == ("41", "x" * 500)
 
 
 def test_a_hidden_gpu(load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert load("device_visible").cause("no GPU") == ("CUDA_VISIBLE_DEVICES='' hides every GPU", "unset it")
+    found = load("device_visible").cause("RuntimeError: No CUDA GPUs are available")
+    assert found == ("CUDA_VISIBLE_DEVICES='' hides every GPU", "unset it", [])
+
+
+def test_a_wheel_for_cpus(load) -> None:
+    why, hint, log = load("device_visible").cause(load("device_visible").CPU_WHEEL)
+    assert (why, log) == ("the wheel is for CPUs alone", [])
+    assert "`provision plan` names it" in hint
 
 
 # --- isa_baseline's reading of TensorFlow's log ----------------------------------------------------------------------

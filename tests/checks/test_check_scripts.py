@@ -245,6 +245,39 @@ def test_a_framework_that_is_not_installed(bare, framework: str) -> None:
         assert f"No module named '{module}'" in answer["why"]
 
 
+TORCH = """
+import sys
+__version__ = "2.7.0+cu126"
+class version: cuda = "12.6"
+class cuda:
+    device_count = staticmethod(lambda: 0)
+    @staticmethod
+    def is_available():
+        print("UserWarning: CUDA initialization: CUDA unknown error - this may be due to", file=sys.stderr)
+        return False
+def zeros(*size, device):
+    raise RuntimeError({words!r})
+"""
+
+
+def test_the_framework_s_words_travel_with_the_failure(check, tmp_path: Path) -> None:
+    """On stderr too, for `provision doctor --log -`."""
+    words = "No CUDA GPUs are available\n  in this process"
+    (tmp_path / "torch.py").write_text(TORCH.format(words=words))
+    found = check("device_visible.py", "--framework", "pytorch", "--device", "cuda", env={"PYTHONPATH": str(tmp_path)})
+    said = ["UserWarning: CUDA initialization: CUDA unknown error - this may be due to", *words.splitlines()]
+    assert (found.data["status"], found.data["what"]) == ("fail", "pytorch sees no GPU")
+    assert found.data["data"]["log"] == said
+    assert found.stderr.splitlines() == said
+    assert found.data["why"] == said[-1]
+    hidden = check(
+        "device_visible.py", "--framework", "pytorch", "--device", "cuda",
+        env={"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "-1"},
+    ).data  # fmt: skip
+    assert hidden["why"] == "CUDA_VISIBLE_DEVICES='-1' hides every GPU"
+    assert hidden["data"]["log"] == []
+
+
 def test_blas_without_numpy(bare) -> None:
     answer = bare("blas.py").data
     assert answer["status"] == "skip"

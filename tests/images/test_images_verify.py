@@ -90,6 +90,18 @@ def test_a_check_says_its_own_answer() -> None:
     )  # fmt: skip
 
 
+def test_what_a_framework_said_in_the_container_is_named_by_the_table_of_known_failures() -> None:
+    data = {"log": ["RuntimeError: No CUDA GPUs are available"]}
+    said = json.dumps(
+        {"status": "fail", "what": "no GPU", "why": "No CUDA GPUs are available", "hint": "h", "data": data}
+    )
+    found = ended(1, said)
+    assert found.data is not None
+    assert found.data["cause"] == "no-cuda-device"
+    assert found.why.startswith("CUDA sees no GPU: no driver, a container without --gpus")
+    assert "in a container --gpus all" in found.hint
+
+
 @pytest.mark.parametrize(
     ("status", "what", "hint"),
     [

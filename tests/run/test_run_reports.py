@@ -62,6 +62,22 @@ def test_an_installed_checked_and_activated_environment() -> None:
     assert report.failures == ()
 
 
+def test_what_a_framework_said_is_named_by_the_table_of_known_failures() -> None:
+    said = ["I loading", "RuntimeError: CUDA error: no kernel image is available for execution on the device", "end"]
+    blind = {
+        "id": "device_visible:pytorch", "status": "fail", "what": "pytorch sees no GPU", "why": "end",
+        "hint": "`nvidia-smi` must work first", "data": {"ran_on": None, "log": said},
+    }  # fmt: skip
+    report = reports.carried_out(target(), result(checked={"checks": [GOOD, blind, BAD], "passed": False}), [])
+    good, found, bad = report.checks
+    assert (good.why, bad.why, bad.hint) == ("", "OPENBLAS_CORETYPE", "unset it")
+    assert found.why.splitlines()[0].startswith("the wheel holds no code for this GPU: ")
+    assert found.why.splitlines()[1:] == [said[1], "end"]
+    assert found.hint.startswith("provision plan names a release that has kernels for it")
+    assert found.data == {"ran_on": None, "log": said, "cause": "no-kernel-image"}
+    assert report.failures[0].hint == found.hint
+
+
 def test_what_the_gpu_is_worth_belongs_to_the_smoke_test() -> None:
     worth = {"id": "speed_up:tensorflow", "status": "pass", "what": "x", "data": {"speed_up": 33.7, "expected": 6.0}}
     other = {**worth, "id": "speed_up:pytorch", "data": {"speed_up": 1.0, "expected": 6.0}}

@@ -275,7 +275,8 @@ def outcome(check: Check, ended: Ended) -> CheckOutcome:
     if ended.status is not None and ended.status in STATUSES and answer is not None:
         what, why, hint = (str(answer.get(name) or "") for name in ("what", "why", "hint"))
         data = answer.get("data")
-        return CheckOutcome(id=check.id, status=STATUSES[ended.status], what=what, why=why, hint=hint, data=data)
+        found = CheckOutcome(id=check.id, status=STATUSES[ended.status], what=what, why=why, hint=hint, data=data)
+        return checks.named(found)
     said = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-TAIL_LINES:]
     what, hint = _broken(check, ended.status)
     return CheckOutcome(id=check.id, status="fail", what=what, why="\n".join(said) or "it printed nothing", hint=hint)
