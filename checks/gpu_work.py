@@ -208,7 +208,8 @@ class Jax:
         return found
 
     def ordinals(self) -> list[int]:
-        return [one.local_hardware_id for one in self.all()]
+        # the same number in a program of one process; JAX 0.4.13 has the second alone
+        return [getattr(one, "local_hardware_id", one.id) for one in self.all()]
 
     def put(self, values: Any, index: int, number: str) -> Any:
         return self.cast(self.jax.device_put(values, self.all()[index]), number)

@@ -30,9 +30,11 @@ FRAMEWORKS = ("tensorflow", "keras", "pytorch", "jax", "numpy")
 def look_at_pytorch() -> dict[str, Any]:
     import torch
 
+    # device_count() may ask NVML, which sees GPUs that CUDA cannot start: with too old a driver, say
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpus = [
         {"name": torch.cuda.get_device_name(index), "capability": list(torch.cuda.get_device_capability(index))}
-        for index in range(torch.cuda.device_count())
+        for index in range(count)
     ]
     # get_arch_list() is empty where no GPU is visible; the build's own list needs no GPU
     archs = torch._C._cuda_getArchFlags() if torch.version.cuda else None

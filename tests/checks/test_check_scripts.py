@@ -291,6 +291,25 @@ def test_kernels_for_gpus_do_not_matter_on_the_cpu(bare, arguments: tuple[str, .
     assert answer["why"].endswith("is to run on the CPU")
 
 
+TORCH = """
+__version__ = "2.13.0+cu130"
+class version: cuda = "13.0"
+class _C: _cuda_getArchFlags = lambda: "sm_75 sm_90 compute_90"
+class cuda:
+    is_available = lambda: False
+    device_count = lambda: 1
+    def get_device_name(index): raise RuntimeError("The NVIDIA driver on your system is too old (found version 12020)")
+"""
+
+
+def test_a_gpu_that_nvml_counts_and_cuda_cannot_start(bare, tmp_path: Path) -> None:
+    """The framework can be loaded: its GPU is what is missing."""
+    (tmp_path / "torch.py").write_text(TORCH)
+    answer = bare("native_kernels.py", "--framework", "pytorch", env={"PYTHONPATH": str(tmp_path)}).data
+    assert (answer["status"], answer["what"]) == ("skip", "pytorch sees no GPU")
+    assert answer["hint"] == "device_visible.py says why"
+
+
 @pytest.mark.parametrize(
     ("archs", "capability", "status", "kernels"),
     [
