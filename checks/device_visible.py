@@ -36,11 +36,13 @@ CPU_WHEEL = "the wheel is for CPUs alone"
 def try_pytorch(device: str) -> dict[str, Any]:
     import torch
 
-    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    # device_count() may ask NVML, which sees GPUs that CUDA cannot start: with too old a driver, say
+    started = torch.cuda.is_available()
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count() if started else 0)]
     found = {"version": torch.__version__, "visible": names, "cuda": torch.version.cuda, "ran_on": None}
     if device == "cuda" and torch.version.cuda is None:
         return {**found, "note": CPU_WHEEL}
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not started:
         try:
             torch.zeros(1, device="cuda")
         except Exception as error:

@@ -299,15 +299,34 @@ class cuda:
     is_available = lambda: False
     device_count = lambda: 1
     def get_device_name(index): raise RuntimeError("The NVIDIA driver on your system is too old (found version 12020)")
+class ones:
+    def __init__(self, *shape, device): cuda.get_device_name(0) if device == "cuda" else None
+    device = type("", (), {"type": "cpu"})
+    __matmul__ = lambda self, other: self
+    __getitem__ = lambda self, place: 256.0
+zeros = ones
 """
 
 
-def test_a_gpu_that_nvml_counts_and_cuda_cannot_start(bare, tmp_path: Path) -> None:
-    """The framework can be loaded: its GPU is what is missing."""
+@pytest.fixture
+def old_driver(bare, tmp_path: Path):
+    """Asks a PyTorch whose GPU is counted by NVML and cannot be started by CUDA."""
     (tmp_path / "torch.py").write_text(TORCH)
-    answer = bare("native_kernels.py", "--framework", "pytorch", env={"PYTHONPATH": str(tmp_path)}).data
+    return lambda *asked: bare(*asked, "--framework", "pytorch", env={"PYTHONPATH": str(tmp_path)}).data
+
+
+def test_a_gpu_that_cuda_cannot_start_is_missing_and_the_framework_is_not(old_driver) -> None:
+    answer = old_driver("native_kernels.py")
     assert (answer["status"], answer["what"]) == ("skip", "pytorch sees no GPU")
     assert answer["hint"] == "device_visible.py says why"
+    answer = old_driver("device_visible.py", "--device", "cuda")
+    assert (answer["status"], answer["what"]) == ("fail", "pytorch sees no GPU")
+    assert answer["why"].startswith("the driver serves CUDA 12020 (11040 is 11.4)")
+
+
+def test_a_gpu_that_cuda_cannot_start_does_not_matter_on_the_cpu(old_driver) -> None:
+    answer = old_driver("device_visible.py", "--device", "cpu")
+    assert (answer["status"], answer["what"]) == ("pass", "pytorch computes on cpu")
 
 
 @pytest.mark.parametrize(
