@@ -142,7 +142,7 @@ class Carrying:
         from provision.model.data import to_data
 
         files = checks.mnist_files(self.options.mnist) if self.options.verify else ()
-        needed, gpus = checks.needed_flags(target.plan), checks.cuda_gpus(target.facts)
+        needed, gpus = checks.needed_flags(target.plan), checks.cuda_gpus(target.facts, target.plan)
         root = machine_root(target.host)
         commands = checks.check_commands(target.plan, needed, mnist=bool(files), gpus=gpus, root=root)
         return {

@@ -34,6 +34,8 @@ GPU_TIMEOUT_S = 1200
 """For 20 steps of training on the CPU of an old box, or for three formats and a copy on each of eight GPUs."""
 GPU_FRAMEWORKS = ("tensorflow", "pytorch", "jax")
 """Those whose GPUs are measured; Keras computes with one of them, NumPy has none."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""What a plan hides cards with, by their numbers on the bus."""
 DATA = "{data}"
 """Stands for the folder on the target where the MNIST files are put."""
 
@@ -180,17 +182,19 @@ def _training(asked: Asked, gate: str, data: Sequence[str], gpus: Sequence[str] 
     return found
 
 
-def cuda_gpus(facts: Facts | None) -> tuple[str, ...] | None:
+def cuda_gpus(facts: Facts | None, plan: Plan | None = None) -> tuple[str, ...] | None:
     """The GPUs that a framework will see on a host, by name and in the order of the bus; None where nobody looked.
 
-    Cards that are lost, kept for virtual machines or empty of MIG devices are left out. With MIG on, a program sees
-    one slice, whatever there is.
+    Cards that are lost, kept for virtual machines or empty of MIG devices are left out, and those that the plan hides
+    from CUDA. With MIG on, a program sees one slice, whatever there is.
     """
     if facts is None:
         return None
     from provision.resolve.unusable import usable_gpus
 
-    found = usable_gpus(facts)
+    found = sorted(usable_gpus(facts), key=lambda gpu: gpu.pci_address or "")
+    for shown in {stack.environment[VISIBLE] for stack in (plan.stack if plan else ()) if VISIBLE in stack.environment}:
+        found = [gpu for number, gpu in enumerate(found) if str(number) in shown.split(",")]
     names = tuple(gpu.name or "" for gpu in found)
     return names[:1] if any(gpu.mig is not None and gpu.mig.enabled for gpu in found) else names
 

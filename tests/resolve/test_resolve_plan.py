@@ -12,6 +12,7 @@ from worlds.tables import CATALOG
 from provision.errors import NoStackFits
 from provision.model.data import from_data, to_data
 from provision.model.facts import Facts, Toolkit
+from provision.model.nvidia import GpuHealth, HostNvidia
 from provision.model.plan import Plan
 from provision.resolve import plan_for
 from provision.resolve.request import parse_request
@@ -150,6 +151,14 @@ def test_a_card_left_out_is_hidden_from_cuda() -> None:
     assert builds(made) == [("pytorch", "2.15.0", "cu132")]
     assert made.stack[0].environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1,2"}
     assert "GT 1030 (compute capability 6.1) stays unused" in text(made, "device.unused")
+
+
+def test_cuda_does_not_count_a_card_that_a_virtual_machine_has() -> None:
+    """NVIDIA's driver has not got it, so that the third card on the bus is CUDA's second."""
+    held = HostNvidia(gpus=(GpuHealth(pci_address="0000:01:00.0", kernel_driver="vfio-pci"),))
+    facts = host("GeForce RTX 3090", "GeForce GT 1030", "GeForce RTX 4090", driver="580.95.05", nvidia=held)
+    made = plan(facts, "pytorch", cuda_compute_capabilities="8.9")
+    assert made.stack[0].environment["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 # --- CPU, pins, Python -----------------------------------------------------------------------------------------------

@@ -116,6 +116,9 @@ def test_gpus_that_frameworks_will_see() -> None:
     assert checks.cuda_gpus(None) is None
     assert checks.cuda_gpus(facts(first, second)) == ("Tesla T4", "")
     assert checks.cuda_gpus(facts(first, second, kept=("0000:01:00.0",))) == ("",)
+    hides = plan(replace(stack("pytorch", device="cuda"), environment={"CUDA_VISIBLE_DEVICES": "1"}))
+    assert checks.cuda_gpus(facts(second, first), hides) == ("",)
+    assert checks.cuda_gpus(facts(first, second), plan(stack("pytorch", device="cuda"))) == ("Tesla T4", "")
     sliced = replace(first, name="NVIDIA A100-SXM4-40GB", mig=Mig(enabled=True, devices=3))
     assert checks.cuda_gpus(facts(sliced, sliced)) == ("NVIDIA A100-SXM4-40GB",)
     empty = replace(sliced, mig=Mig(enabled=True, devices=0))
