@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def test_a_play_that_is_killed_leaves_the_build_running_and_the_next_goes_along(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = 'echo x >> began; echo "[1/2] one"; while [ ! -e go ]; do sleep 0.05; done'
-    hosts = {"one": variables(site, source(tmp_path, text), build())}
+    run_id = f"run-{uuid.uuid4().hex}"  # other tests run beside this one, and it kills by that mark
+    hosts = {"one": {**variables(site, source(tmp_path, text), build()), "provision_run_id": run_id}}
     cache = tmp_path / "controller" / "cache"
     pid = os.fork()
     if pid == 0:
@@ -101,7 +103,7 @@ def test_a_play_that_is_killed_leaves_the_build_running_and_the_next_goes_along(
     os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     # the module itself: its payload goes with it, and the build has nothing of it on disk
-    for one in marked("run-1"):
+    for one in marked(run_id):
         if one != first["pid"] and "provision_build" in Path(f"/proc/{one}/cmdline").read_text(errors="replace"):
             os.kill(one, signal.SIGHUP)
     time.sleep(1)
@@ -110,7 +112,7 @@ def test_a_play_that_is_killed_leaves_the_build_running_and_the_next_goes_along(
     go.touch()
     assert site.play("build.yml", hosts) == 0
     assert (go.parent / "began").read_text() == "x\n"
-    kill_marked("run-1")
+    kill_marked(run_id)
 
 
 def test_a_play_builds_with_older_pythons_on_targets(site: Site, tmp_path: Path) -> None:
