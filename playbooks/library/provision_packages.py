@@ -19,6 +19,7 @@ options:
   packages: {description: "name, repository, version (what it begins with).", type: list, elements: dict, default: []}
   repositories: {description: "Of the packages.", type: list, elements: dict, default: []}
   wanted: {description: "name and exact version.", type: list, elements: dict, default: []}
+  coming: {description: "Packages that come along.", type: list, elements: str, default: []}
   sets: {description: "Rows of a table, for where no packages are named.", type: list, elements: dict, default: []}
   set_repositories: {description: "Their repositories.", type: list, elements: dict, default: []}
   distribution: {description: "The distribution.", type: str, default: ""}
@@ -45,6 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 packages: {description: "With their versions.", type: list, elements: dict, returned: success}
+coming: {description: "Packages that are not there yet.", type: list, elements: str, returned: available}
 choice: {description: "Packages as they were asked for.", type: list, elements: dict, returned: available}
 repositories: {description: "To be configured, or free to be removed.", type: list, elements: dict, returned: success}
 held: {description: "What stays at its version.", type: list, elements: str, returned: success}
@@ -70,6 +72,7 @@ ARGUMENTS = {
     "name": {"type": "str", "required": True},
     "packages": {"type": "list", "elements": "dict", "options": PACKAGE, "default": []},
     "refuse": {"type": "list", "elements": "str", "default": []},
+    "coming": {"type": "list", "elements": "str", "default": []},
     "lock_wait_s": {"type": "float", "default": 600.0},
     "key_url": {"type": "str", "default": "", "no_log": False},
     **{name: {"type": "str", "default": ""} for name in TEXTS},

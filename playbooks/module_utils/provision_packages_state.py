@@ -30,7 +30,7 @@ def available(manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     _refuse(names, params["refuse"], "is not to be installed here")
     halves = _halves(manager, names, choice.repositories)
     installed = {name: version for name, version in manager.installed(names).items() if name not in halves}
-    wanted = []
+    wanted, coming = [], []
     if not all(fits(installed.get(one["name"], ""), one.get("version") or "") for one in choice.packages):
         candidates = manager.candidates(names, choice.repositories)
         wanted = exact(choice.packages, candidates, installed, [one["url"] for one in choice.repositories])
@@ -39,8 +39,10 @@ def available(manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
             rehearsal = manager.rehearse(wanted, choice.repositories, **lock)
             _refuse(rehearsal.new, params["refuse"], "would be installed with it")
             _room(rehearsal.disk_mib)
+            coming = rehearsal.new
     return {
         "packages": [{"name": name, "version": version} for name, version in wanted],
+        "coming": coming,
         "choice": choice.packages,
         "repositories": choice.repositories,
         "pin": pin_of(choice),
@@ -60,6 +62,8 @@ def present(manager: Any, params: Mapping[str, Any], dry: bool) -> dict[str, Any
     if locked:
         manager.lock(pin, params["pin_names"])
     before = set(manager.installed(()))
+    # before the change: a run that is killed in it writes nothing down
+    _note(params, names, set(params["coming"]) - before, pin)
     try:
         if wanted and _halves(manager, names, params["repositories"]):
             manager.repair()
