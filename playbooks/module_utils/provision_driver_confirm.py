@@ -22,7 +22,10 @@ def confirm(box: Box, params: Mapping[str, Any], check_mode: bool) -> dict[str, 
     record = records.read(box)
     module = built(box, params["branch"], params["module"])
     before = loaded_version(box)
-    reboot = obstacles(box, module, "dkms" if _signed_here(module) else "prebuilt", blocked(box))
+    try:
+        reboot = obstacles(box, module, "dkms" if _signed_here(module) else "prebuilt", blocked(box))
+    except Failure as failure:
+        raise _not_working(box, params, record, failure) from failure
     if reboot.needed or (check_mode and before != module.version):
         return _result(box, params, record, module, reboot, "installed", changed=False)
     try:
@@ -106,13 +109,11 @@ def _result(
 ) -> dict[str, Any]:  # fmt: skip
     held = [str(name) for name in record.get("held") or []]
     packages = records.versions(record.get("packages"))
-    previous = records.versions(record.get("previous"))
     initramfs = typed(box, params["initramfs"], kernels(box, record))
-    name = str(record.get("manager") or "apt")
     return {
         "changed": changed, "state": state, "version": module.version, "branch": params["branch"],
         "module": module.flavour, "packages": records.rows(packages),
         "reboot": {"needed": reboot.needed, "why": list(reboot.why)}, "console": list(reboot.console), "held": held,
         "persistence": persistence(box) if state == "confirmed" else None,
-        "undo": take_back(name, held, list(packages), previous, box.at(FILE).exists(), initramfs) if packages else [],
+        "undo": take_back(record, list(packages), box.at(FILE).exists(), initramfs) if packages else [],
     }  # fmt: skip

@@ -97,7 +97,8 @@ def key_state(box: Box, path: str) -> str:
 
 
 def secure_boot_work(box: Box, module: KernelModule, build: str) -> Reboot:
-    """What Secure Boot asks for before it takes this module; nothing for one that the distribution signed."""
+    """What Secure Boot asks for before it takes this module; nothing for one that the distribution signed. Raises
+    Failure where the key is known and the module is not signed: no reboot helps that."""
     if not box.secure_boot() or build == "prebuilt":
         return Reboot()
     path = key(box)
@@ -109,12 +110,22 @@ def secure_boot_work(box: Box, module: KernelModule, build: str) -> Reboot:
     state = key_state(box, path)
     if state == "enrolled" and module.signer:
         return Reboot()
+    if state == "enrolled":
+        raise unsigned(module, path)
     if state == "pending":
         return Reboot((f"Secure Boot is on, and {path} waits to be enrolled at the console",), enrolment())
     first = f"sudo mokutil --import {path}   (asks for a password that is used once, at the next boot)"
-    return Reboot(
-        (f"Secure Boot is on, and the firmware does not know {path}, which signs the module",), (first, *enrolment())
-    )
+    known = f"the firmware does not know {path}" if state else f"mokutil does not say whether {path} is enrolled"
+    return Reboot((f"Secure Boot is on, and {known}, which signs the module",), (first, *enrolment()))
+
+
+def unsigned(module: KernelModule, path: str) -> Failure:
+    again = f"dkms build --force -m nvidia -v {module.version} -k {module.kernel}"
+    return Failure(
+        "secure_boot", "Secure Boot is on, and the kernel module was built without a signature",
+        f"{path} is enrolled, and modinfo shows no signer: DKMS found no sign-file, no openssl, or not that key",
+        f"`sudo {again}` says which; mend that, `sudo dkms install --force` it alike, and run the same command again",
+    )  # fmt: skip
 
 
 def enrolment() -> tuple[str, ...]:

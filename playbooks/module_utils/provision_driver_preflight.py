@@ -71,6 +71,7 @@ def look(box: Box, manager: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     if want.build == "dkms" and box.secure_boot():
         want = want._replace(headers=tuple(dict.fromkeys([*want.headers, *params["secure_boot"]])))
     installed = manager.installed([*FAMILY, *want.names, *want.headers])
+    want = want._replace(headers=needed_headers(box, want, installed))
     record = records.read(box)
     resumed = record.get("state") == "changing"
     needed = resumed or params["action"] == "upgrade" or not _all_there(want, installed)
@@ -97,6 +98,13 @@ def next_kernel(box: Box, params: Mapping[str, Any]) -> str:
     """What the plan has seen, where it still holds: it is installed, and the host was not rebooted into it since."""
     named = str(params["next_kernel"])
     return named if named and named in kernels(box, {}, named)[1:] else ""
+
+
+def needed_headers(box: Box, want: Wanted, installed: Mapping[str, str]) -> tuple[str, ...]:
+    """Without those of a kernel whose headers are there under another name: its owner built it, or they are gone from
+    the archive."""
+    ready = [one for one in (box.kernel, want.next_kernel) if one and headers(box, one)]
+    return tuple(name for name in want.headers if name in installed or not any(one in name for one in ready))
 
 
 def _all_there(want: Wanted, installed: Mapping[str, str]) -> bool:

@@ -33,7 +33,7 @@ from ansible.module_utils.provision_driver_packages import (
     pin,
 )
 from ansible.module_utils.provision_driver_record import DriverFailure
-from ansible.module_utils.provision_driver_undo import keep_previous, kept, take_back, told, undone
+from ansible.module_utils.provision_driver_undo import held_before, keep_previous, kept, take_back, told, undone
 from ansible.module_utils.provision_failure import Failure, Interrupted, os_failure
 
 DURING = ("before", "boot_id", "built_for", "later", "released", "holding", "blocked", "rebuilt")
@@ -87,14 +87,14 @@ class Installation:
 
     def _result(self, module: KernelModule, reboot: Reboot, held: Sequence[str], state: str) -> dict[str, Any]:
         installed = family(self.manager.installed(FAMILY))
-        previous = records.versions(records.read(self.box).get("previous"))
-        initramfs = typed(self.box, self.initramfs, kernels(self.box, records.read(self.box), *self.kernels))
+        record = records.read(self.box)
+        initramfs = typed(self.box, self.initramfs, kernels(self.box, record, *self.kernels))
         return {
             "changed": self.changed, "state": "installed" if reboot.needed else state, "version": module.version,
             "branch": self.want.branch, "module": module.flavour, "packages": records.rows(installed),
             "reboot": {"needed": reboot.needed, "why": list(reboot.why)}, "console": list(reboot.console),
             "held": list(held),
-            "undo": take_back(self.name, held, list(installed), previous, self.box.at(FILE).exists(), initramfs),
+            "undo": take_back(record, list(installed), self.box.at(FILE).exists(), initramfs),
         }  # fmt: skip
 
     # --- packages ----------------------------------------------------------------------------------------------------
@@ -278,18 +278,27 @@ class Installation:
         state = "confirmed" if same and self.before.get("state") == "confirmed" else "installed"
         base = {key: value for key, value in {**self.before, **self.record}.items() if key not in DURING}
         fields = {
-            "previous": [], "files": [], **base, "state": state, "stage": "done", "manager": self.name,
-            "branch": self.want.branch, "version": module.version, "module": module.flavour, "held": list(held),
-            "packages": records.rows(family(self.manager.installed(FAMILY))),
+            "previous": [], "files": [], **base, **self._to_put_back(), "state": state, "stage": "done",
+            "manager": self.name, "branch": self.want.branch, "version": module.version, "module": module.flavour,
+            "held": list(held), "packages": records.rows(family(self.manager.installed(FAMILY))),
         }  # fmt: skip
         records.write(self.box, fields)
         return state
+
+    def _to_put_back(self) -> dict[str, Any]:
+        """For the undo, what holds and pins there were."""
+        if not self.record:
+            return {}
+        return {"held_before": held_before(self.record), "lock_before": self.record["before"].get("lock", "")}
 
     # --- loading -----------------------------------------------------------------------------------------------------
 
     def _load(self, module: KernelModule) -> Reboot:
         """The module is in the kernel, or a reboot is asked for. Raises Failure with modprobe's words."""
-        reboot = obstacles(self.box, module, self.want.build, blocked(self.box))
+        try:
+            reboot = obstacles(self.box, module, self.want.build, blocked(self.box))
+        except Failure as failure:
+            raise self._not_loaded(failure) from failure
         if reboot.needed:
             return reboot
         loaded = self.box.read(LOADED_VERSION)

@@ -11,6 +11,7 @@ from ansible.module_utils.provision_driver_boot import FILE, kernels, rebuild, t
 from ansible.module_utils.provision_driver_box import Box
 from ansible.module_utils.provision_driver_kernel import build_again, on_disk
 from ansible.module_utils.provision_driver_packages import FAMILY, family
+from ansible.module_utils.provision_driver_record import FILE as RECORD
 from ansible.module_utils.provision_driver_record import PREVIOUS, DriverFailure, Record, put_back, versions
 from ansible.module_utils.provision_failure import Failure
 
@@ -210,22 +211,27 @@ def _removal(manager: str, names: Sequence[str]) -> str:
     return f"{REMOVE[manager]} {words}" + (f" || dpkg --purge {words}" if manager == "apt" else "")
 
 
-def take_back(
-    manager: str, held: Sequence[str], names: Sequence[str], previous: Mapping[str, str], blocked: bool,
-    initramfs: Sequence[str],
-) -> list[str]:  # fmt: skip
-    """The commands that undo an installation that went well, in order: back to what was there before it."""
-    lines = [f"sudo {RELEASE[manager]} {' '.join(held)}"] if held else []
+def take_back(record: Record, names: Sequence[str], blocked: bool, initramfs: Sequence[str]) -> list[str]:
+    """The commands that undo an installation that went well, in order: back to what was there before it, the pin and
+    its owner's holds included, and nothing of ours written down any more."""
+    manager, previous = str(record.get("manager") or "apt"), versions(record.get("previous"))
+    lines = [_said(RELEASE[manager], map(str, record.get("held") or []))] if record.get("held") else []
+    if record.get("lock") and record["lock"] != record.get("lock_before"):
+        lines.append(UNLOCK[manager].format(shlex.quote(str(record["lock"]))))
     if previous:
         joint = "=" if manager == "apt" else "-"
-        lines.append(
-            f"sudo {BACK[manager]} {' '.join(f'{name}{joint}{one}' for name, one in sorted(previous.items()))}"
-        )
+        lines.append(_said(BACK[manager], (f"{name}{joint}{one}" for name, one in sorted(previous.items()))))
     elif names:
-        lines.append(f"sudo {REMOVE[manager]} {' '.join(sorted(names))}")
+        lines.append(_said(REMOVE[manager], sorted(names)))
     if blocked and not previous:
-        lines.append(" && ".join(f"sudo {one}" for one in (f"rm {FILE}", *initramfs)))
-    return [*lines, "sudo reboot"]
+        lines.append(" && sudo ".join((f"rm {FILE}", *initramfs)))
+    if previous and record.get("held_before"):
+        lines.append(_said(HOLD[manager], map(str, record["held_before"])))
+    return [f"sudo {line}" for line in (*lines, f"rm -f {RECORD}", "reboot")]
+
+
+def _said(command: str, names: Iterable[str]) -> str:
+    return f"{command} {' '.join(map(shlex.quote, names))}"
 
 
 def forget_previous(box: Box) -> None:

@@ -81,8 +81,16 @@ def test_an_older_driver_in_use_is_replaced_at_the_next_boot(gpu_box: GpuBoxFixt
     assert f"nvidia {OLD} is loaded and in use; {NEW} is installed" in said.told
     assert box.driver_version() == OLD
     box.reboot()
-    assert carried_out(box).ready
+    done = carried_out(box)
+    assert done.ready
     assert works(box, NEW)
+    assert done.driver is not None
+    *undo, _ = done.driver["undo"]
+    box.sh("; ".join(line.replace("sudo ", "DEBIAN_FRONTEND=noninteractive ") for line in undo))
+    box.reboot()
+    assert works(box, OLD)
+    assert (box.holds(), box.record()) == ([], {})
+    assert "provision" not in box.sh("ls /etc/apt/preferences.d")
 
 
 def test_a_module_that_does_not_compile_brings_the_driver_before_back(gpu_box: GpuBoxFixture) -> None:

@@ -137,6 +137,7 @@ def test_a_distribution_that_asks_for_a_reboot_too_is_named_beside_a_reason(box:
     [
         ("/k is not enrolled", "the firmware does not know /var/lib/dkms/mok.pub", 3),
         ("/k is already in the enrollment request", "/var/lib/dkms/mok.pub waits to be enrolled at the console", 2),
+        ("EFI variables are not supported", "mokutil does not say whether /var/lib/dkms/mok.pub is enrolled", 3),
     ],
 )
 def test_secure_boot_and_a_key_that_is_not_enrolled(box: FakeBox, words: str, why: str, lines: int) -> None:
@@ -147,6 +148,18 @@ def test_secure_boot_and_a_key_that_is_not_enrolled(box: FakeBox, words: str, wh
     assert why in found.why[0]
     assert len(found.console) == lines
     assert not obstacles(box, MODULE, "prebuilt", True).needed, "signed by the distribution"
+
+
+def test_secure_boot_and_a_module_without_a_signature(box: FakeBox) -> None:
+    """The key is known: neither enrolling it again nor a reboot would help."""
+    box.put(SECURE, b"\6\0\0\0\1")
+    box.put("/var/lib/dkms/mok.pub", "key")
+    box.answers["mokutil --test-key"] = (1, "/k is already enrolled")
+    assert not obstacles(box, MODULE, "dkms", True).needed
+    with pytest.raises(Failure) as raised:
+        obstacles(box, MODULE._replace(signer=""), "dkms", True)
+    assert raised.value.what == "Secure Boot is on, and the kernel module was built without a signature"
+    assert f"dkms build --force -m nvidia -v {MODULE.version} -k {MODULE.kernel}" in raised.value.hint
 
 
 def test_secure_boot_without_any_key(box: FakeBox) -> None:

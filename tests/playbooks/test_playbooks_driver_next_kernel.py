@@ -62,7 +62,7 @@ def test_both_kernels_have_the_module_and_an_initramfs_without_nouveau(box: Fake
     assert images == [f"update-initramfs -u -k {KERNEL}", f"update-initramfs -u -k {NEXT}"]
     assert box.commands.index(f"dkms autoinstall -k {NEXT}") < box.commands.index(images[0])
     assert {HEADERS, NEXT_HEADERS} <= set(done["held"])
-    assert done["undo"][-2] == (
+    assert done["undo"][-3] == (
         "sudo rm /etc/modprobe.d/provision-nouveau.conf && sudo update-initramfs -u -k 6.1.0-28-amd64 "
         "&& sudo update-initramfs -u -k 6.1.0-31-amd64"
     )

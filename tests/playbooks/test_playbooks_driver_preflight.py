@@ -149,9 +149,16 @@ def test_no_candidate_and_no_headers(box: FakeBox, manager: FakeManager) -> None
     manager.offers["nvidia-driver-cuda"] = []
     assert objection(box, manager).kind == "no_candidate"
     manager.offers[HEADERS] = []
+    (box.root / f"lib/modules/{KERNEL}/build/Makefile").unlink()
     failure = objection(box, manager)
     assert failure.kind == "no_headers"
     assert f"no candidate for nvidia-driver-cuda, {HEADERS}" in failure.why
+
+
+def test_headers_that_are_there_need_no_package(box: FakeBox, manager: FakeManager) -> None:
+    """A kernel of its owner's, or one that the archive has no more."""
+    manager.offers[HEADERS] = []
+    assert seen(box, manager)["chosen"]["headers"] == ["dkms"]
 
 
 def test_headers_that_no_package_is_named_for(box: FakeBox, manager: FakeManager) -> None:
@@ -221,7 +228,7 @@ def test_secure_boot_brings_what_enrols_a_key(box: FakeBox, manager: FakeManager
     assert "mokutil" not in seen(box, manager, build="prebuilt", **tables)["chosen"]["headers"]
     box.put("/sys/firmware/efi/efivars/MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23", b"\6\0\0\0\1")
     found = seen(box, manager, **tables)
-    assert (found["chosen"]["headers"], found["console"]) == ([HEADERS, "dkms"], [])  # shim was told not to look
+    assert (found["chosen"]["headers"], found["console"]) == (["dkms"], [])  # shim was told not to look
 
 
 def test_what_is_installed_already_asks_no_repository(box: FakeBox, manager: FakeManager) -> None:

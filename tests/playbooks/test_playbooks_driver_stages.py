@@ -82,13 +82,30 @@ def test_packages_then_module_then_nouveau_then_holds(box: FakeBox, manager: Fak
     assert "modprobe nvidia" in box.commands
     assert done["undo"] == [
         f"sudo apt-mark unhold {HEADERS} nvidia-driver-cuda nvidia-kernel-dkms nvidia-persistenced",
+        "sudo rm -f /etc/apt/preferences.d/provision-nvidia.pref",
         "sudo apt-get purge -y nvidia-driver-cuda nvidia-kernel-dkms nvidia-persistenced",
         f"sudo rm /etc/modprobe.d/provision-nouveau.conf && sudo update-initramfs -u -k {KERNEL}",
+        "sudo rm -f /var/lib/provision/nvidia.json",
         "sudo reboot",
     ]
     kept = record(box)
     assert (kept["state"], kept["stage"], kept["boot_id"]) == ("installed", "done", "boot-1")
     assert "before" not in kept
+
+
+def test_the_undo_of_an_upgrade_puts_its_owners_holds_back(box: FakeBox, manager: FakeManager) -> None:
+    had_before(box, manager)
+    done = run(box, manager, action="upgrade")
+    olds = " ".join(f"{name}={OLD}" for name in sorted(NAMES))
+    assert done["undo"] == [
+        f"sudo apt-mark unhold {HEADERS} nvidia-driver-cuda nvidia-kernel-dkms nvidia-persistenced",
+        "sudo rm -f /etc/apt/preferences.d/provision-nvidia.pref",
+        f"sudo apt-get install -y --allow-downgrades {olds}",
+        "sudo apt-mark hold nvidia-driver-cuda",
+        "sudo rm -f /var/lib/provision/nvidia.json",
+        "sudo reboot",
+    ]
+    assert run(box, manager)["undo"] == done["undo"], "a second run, and one after the reboot, say the same"
 
 
 def test_a_second_run_changes_and_asks_nothing(box: FakeBox, manager: FakeManager) -> None:
