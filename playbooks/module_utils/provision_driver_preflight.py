@@ -31,6 +31,8 @@ DISPLAYS = frozenset(
     {"Xorg", "X", "Xwayland", "gdm", "gdm3", "sddm", "lightdm", "gnome-shell", "kwin_x11", "kwin_wayland",
      "plasmashell", "sway", "xfwm4", "cinnamon", "mutter", "weston", "Hyprland"}
 )  # fmt: skip
+COMPUTES, DRAWS = "nvidia-driver-cuda", "nvidia-driver"
+"""NVIDIA's packages for Debian and rpms: CUDA alone, and what a desktop needs."""
 RUNFILE = "/usr/bin/nvidia-uninstall"
 """Written by NVIDIA's installer (.run), by no package of anybody's."""
 OWNER = {"apt": ("dpkg", "-S"), "dnf": ("rpm", "-qf")}
@@ -297,11 +299,13 @@ RULES: tuple[Callable[[Look], Failure | None], ...] = (runfile, lambda_stack, ot
 def notes(seen: Look, gone: Sequence[str]) -> list[str]:
     """Warnings: none of them stops anything."""
     box, found = seen.box, []
-    shown = sorted(DISPLAYS.intersection(box.processes()))
-    if shown:
+    shown = ", ".join(sorted(DISPLAYS.intersection(box.processes())))
+    if shown and COMPUTES in seen.want.names and DRAWS not in seen.want.names:
         found.append(
-            f"{', '.join(shown)} shows pictures here: it is left running, and uses the new driver after a reboot"
+            f"{shown} shows pictures here, and {COMPUTES} draws nothing: name {DRAWS} as well, or it goes dark"
         )
+    elif shown:
+        found.append(f"{shown} shows pictures here: it is left running, and uses the new driver after a reboot")
     if gone:
         found.append(f"cannot be had again if it has to be gone back to: {', '.join(gone)}")
     if seen.want.next_kernel:

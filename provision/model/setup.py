@@ -117,6 +117,8 @@ class PackageSet:
     version: str = ""
     stream: str = ""
     lock: str = ""
+    display: tuple[str, ...] = ()
+    """Packages besides, where something shows pictures: the set's own compute and draw nothing."""
     fabric: tuple[str, ...] = ()
     """Packages besides, where NVSwitches join the GPUs; empty where none is known."""
     nvswitch: bool = False

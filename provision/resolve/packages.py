@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from provision.model.catalog import Catalog
 from provision.model.facts import Facts
@@ -112,7 +112,13 @@ def driver_sets(
 
 def sets_of(table: PackageTable, facts: Facts, branch: str, module: Flavour) -> tuple[PackageSet, ...]:
     """By the tables alone."""
-    return with_fabric(_of_branch(table, place_of(facts), branch, module), facts)
+    return with_fabric(_with_display(_of_branch(table, place_of(facts), branch, module), facts), facts)
+
+
+def _with_display(rows: Iterator[PackageSet], facts: Facts) -> Iterator[PackageSet]:
+    """A desktop that nouveau draws must not be left without anything that draws it."""
+    shown = facts.nvidia is not None and bool(facts.nvidia.display)
+    return (replace(row, packages=(*row.packages, *row.display)) if shown else row for row in rows)
 
 
 def _of_branch(table: PackageTable, place: Place, branch: str, module: Flavour) -> Iterator[PackageSet]:

@@ -72,6 +72,9 @@ def _driver_changes(driver: DriverSetup, manager: Manager, facts: Facts) -> Iter
     yield f"kernel module: {driver.module}, {how} {facts.system.kernel or ''}".rstrip() + later
     if driver.block_nouveau and facts.driver.state == "nouveau":
         yield "/etc/modprobe.d and the initramfs: nouveau is kept from loading, once the module is built"
+    if facts.nvidia and facts.nvidia.display:
+        shown = ", ".join(facts.nvidia.display)
+        yield f"{shown} shows pictures here: left running, drawn by this driver after a reboot"
     yield (
         "driver and kernel packages are held against upgrades, and so kernel security updates wait; the report has "
         f"the line that undoes it, `sudo {RELEASE[manager]} …`"

@@ -189,7 +189,11 @@ def test_packages_that_do_not_go_together_are_found_before_any_change(box: FakeB
 def test_what_shows_pictures_is_only_told(box: FakeBox, manager: FakeManager) -> None:
     box.put("/proc/812/comm", "Xorg\n")
     box.put("/proc/813/comm", "gnome-shell\n")
-    assert seen(box, manager)["notes"] == [
+    (note,) = seen(box, manager)["notes"]
+    assert note.startswith("Xorg, gnome-shell shows pictures here, and nvidia-driver-cuda draws nothing: name nvidia-d")
+    manager.offers["nvidia-driver"] = manager.offers["nvidia-driver-cuda"]
+    packages = [{"name": name, "repository": "cuda-x", "version": "580."} for name in (*NAMES, "nvidia-driver")]
+    assert seen(box, manager, packages=packages)["notes"] == [
         "Xorg, gnome-shell shows pictures here: it is left running, and uses the new driver after a reboot"
     ]
 

@@ -227,6 +227,18 @@ def test_the_install_step_says_what_it_touches() -> None:
     assert "--device cpu does without a driver" in text(made, "driver.chosen")
 
 
+@pytest.mark.parametrize("display", [(), ("Xorg", "gnome-shell")])
+def test_a_desktop_gets_what_draws_it(display: tuple[str, ...]) -> None:
+    made = plan(host("GeForce RTX 3090", state="nouveau", os="debian", nvidia=HostNvidia(display=display)), "pytorch")
+    assert made.nvidia is not None
+    assert made.nvidia.driver is not None
+    assert ("nvidia-driver" in [each.name for each in made.nvidia.driver.packages]) is bool(display)
+    found = step(made, "nvidia_driver")
+    assert found is not None
+    told = "Xorg, gnome-shell shows pictures here: left running, drawn by this driver after a reboot"
+    assert (told in found.changes) is bool(display)
+
+
 def test_the_kernel_that_boots_next_gets_the_module_too() -> None:
     found = step(
         plan(host("GeForce GTX 960", nvidia=HostNvidia(next_kernel="6.1.0-31-amd64")), "pytorch"), "nvidia_driver"
