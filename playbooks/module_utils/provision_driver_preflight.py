@@ -121,7 +121,8 @@ def _plain(value: Any) -> Any:
 
 def _packages(seen: Look) -> tuple[dict[str, str], list[str], str]:
     """Exact versions of what is to be installed, what is installed now and cannot be had again, and apt's pin."""
-    want, now = seen.want, family(seen.installed)
+    want = seen.want
+    now = {name: version for name, version in family(seen.installed).items() if name not in want.headers}
     missing = tuple(name for name in want.headers if name not in seen.installed)
     names = list(dict.fromkeys([*want.names, *missing, *now]))
     candidates = seen.manager.candidates(names, repositories=want.repositories, components=want.components)

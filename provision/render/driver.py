@@ -45,4 +45,8 @@ def _kernel_waits(driver: DriverOutcome) -> list[str]:
     release = next((each for each in RELEASES if any(line.startswith(each) for line in driver.undo)), None)
     if not kernels or release is None:
         return []
-    return ["  kernel security updates wait meanwhile", f"  to let them in: {release} {' '.join(kernels)}"]
+    return [
+        "  kernel security updates wait meanwhile",
+        f"  to let them in: {release} {' '.join(kernels)}",
+        "    before you reboot into a new kernel, see that it has the module: provision doctor",
+    ]

@@ -12,6 +12,7 @@ from provision.model.request import Request
 from provision.resolve.candidates import driver_needed, jit_capabilities, system_pythons
 from provision.resolve.driver_problems import GSP_FROM
 from provision.resolve.fabric import SERVICE, fabric_reasons, joined_by_nvswitch
+from provision.resolve.next_boot import next_boot_reasons
 from provision.resolve.overrides import completed
 from provision.resolve.packages import fabric_name, table_for
 from provision.resolve.pins import pins
@@ -47,6 +48,7 @@ def reasons(solution: Solution, read: Facts, facts: Facts, request: Request, cat
         *_device(solution, read, facts, request),
         *_driver(solution, facts, request),
         *_fabric(solution, facts, catalog),
+        *next_boot_reasons(facts, catalog, kept=solution.driver.action == "none"),
         *_frameworks(solution, facts, request, catalog),
         *_python(solution, facts, request),
         *_together(solution, request),

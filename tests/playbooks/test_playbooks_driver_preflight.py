@@ -207,7 +207,7 @@ def test_another_compiler_than_the_kernels_is_told(box: FakeBox, manager: FakeMa
 
 
 def test_a_driver_that_cannot_be_had_again_is_told(box: FakeBox, manager: FakeManager) -> None:
-    manager.there = {"nvidia-driver-cuda": "535.274.02-1"}
+    manager.there = {"nvidia-driver-cuda": "535.274.02-1", "dkms": "3.0.3"}  # the tools stay whatever comes
     (note,) = seen(box, manager)["notes"]
     assert note == "cannot be had again if it has to be gone back to: nvidia-driver-cuda 535.274.02-1"
 

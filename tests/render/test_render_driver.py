@@ -33,9 +33,10 @@ def test_an_installed_driver_says_why_it_waits_what_holds_it_and_how_to_take_it_
 def test_kernel_security_updates_that_wait_are_named_with_the_line_that_lets_them_in() -> None:
     names = ("linux-image-6.8.0-60-generic", "linux-image-generic", "linux-modules-nvidia-580-6.8.0-60-generic")
     held = replace(INSTALLED, held=names, undo=(f"sudo apt-mark unhold {' '.join(names)}", "sudo reboot"))
-    assert driver_lines(held)[-4:-2] == [
+    assert driver_lines(held)[-5:-2] == [
         "  kernel security updates wait meanwhile",
         "  to let them in: sudo apt-mark unhold linux-image-6.8.0-60-generic linux-image-generic",
+        "    before you reboot into a new kernel, see that it has the module: provision doctor",
     ]
     rocky = replace(INSTALLED, held=("kernel-core", "nvidia-driver"), undo=("sudo dnf versionlock delete kernel-core",))
     assert "  to let them in: sudo dnf versionlock delete kernel-core" in driver_lines(rocky)

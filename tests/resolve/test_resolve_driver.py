@@ -12,7 +12,7 @@ from worlds.tables import CATALOG
 from provision.errors import NoStackFits, UsageError
 from provision.model.catalog import Catalog
 from provision.model.facts import Facts
-from provision.model.nvidia import HostNvidia, PackageCandidate
+from provision.model.nvidia import HostNvidia, Package, PackageCandidate
 from provision.model.plan import Plan, StackDriver, Step
 from provision.resolve import plan_for, with_overrides
 from provision.resolve.request import parse_request
@@ -249,6 +249,29 @@ def test_the_kernel_that_boots_next_gets_the_module_too() -> None:
         "kernel module: proprietary, compiled by DKMS for the running kernel 6.1.0-18-amd64 and for 6.1.0-31-amd64, "
         "which boots next"
     ) in found.changes
+
+
+LATER = "6.8.0-62-generic"
+
+
+@pytest.mark.parametrize(
+    ("os", "packages", "line"),
+    [
+        ("ubuntu", ("linux-modules-nvidia-580-open-6.8.0-60-generic", "nvidia-driver-580-open"),
+         f"sudo apt-get install linux-modules-nvidia-580-open-{LATER}"),
+        ("ubuntu", ("nvidia-driver-580-open", "nvidia-dkms-580-open"),
+         f"sudo apt-get install linux-headers-{LATER} && sudo dkms autoinstall -k {LATER}"),
+        ("rocky", (), f"sudo dnf install kernel-devel-{LATER} && sudo dkms autoinstall -k {LATER}"),
+        ("arch", (), f"install its headers, and sudo dkms autoinstall -k {LATER}"),
+    ],
+)  # fmt: skip
+def test_a_driver_that_works_and_is_gone_after_a_reboot(os: str, packages: tuple[str, ...], line: str) -> None:
+    found = HostNvidia(packages=tuple(Package(name=name, version="580") for name in packages), next_kernel=LATER)
+    facts = host("GeForce RTX 3090", driver="580.126.09", os=os, kernel="6.8.0-60-generic", nvidia=found)
+    said = text(plan(facts, "pytorch"), "driver.next_kernel")
+    assert said == f"{LATER} boots next and has no NVIDIA module: after a reboot there is no driver. Before it: {line}"
+    built = replace(found, next_module_version="580.126.09")
+    assert not any(each.rule == "driver.next_kernel" for each in plan(replace(facts, nvidia=built), "pytorch").reasons)
 
 
 def test_signed_modules_are_taken_where_both_kernels_have_them() -> None:
