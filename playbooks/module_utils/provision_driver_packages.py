@@ -19,6 +19,7 @@ FAMILY = (
 NOT_THE_DRIVER = (
     r"nvidia-container|libnvidia-container|nvidia-docker|nvidia-cuda-(?!mps)|nvidia-cudnn|nvidia-detect|nvidia-nsight"
     r"|nvidia-profiler|nvidia-visual-profiler|nvidia-modprobe-loader|libnvidia-egl-wayland|nvidia-cg-|nvidia-primus"
+    r"|nvidia-texture-tools|libnvidia-ml-dev|nvidia-opencl-dev"
 )
 """Names that match those and are something else: containers, the distribution's own toolkit and tools."""
 OWN_NUMBERS = re.compile(r"persistenced|modprobe|settings|xconfig|support|installer|^linux-|pinning|firmware|epel|egl")
@@ -236,7 +237,10 @@ def no_candidate(want: Wanted, absent: Sequence[str], candidates: Mapping[str, S
     asked = [one["url"] for one in want.repositories] or ["the distribution's own repositories"]
     others = [f"{name}: only {candidates[name][0]['version']}" for name in absent if candidates.get(name)]
     kernels = [name for name in absent if name in want.headers and re.search(r"headers|devel", name)]
-    hint = "refresh the mirror, or take another branch (--driver)"
+    hint = (
+        "refresh the package lists (sudo apt-get update, or dnf makecache) and plan again: it takes what can be had; "
+        "or refresh the mirror, or take another branch (--driver)"
+    )
     kind = "no_candidate"
     if EPEL in absent:  # Rocky and AlmaLinux have it among their own, RHEL does not
         hint = "switch EPEL and CodeReady Builder on (docs.fedoraproject.org/en-US/epel), then run this again"

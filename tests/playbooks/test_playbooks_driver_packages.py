@@ -217,7 +217,17 @@ def test_all_that_debian_builds_of_a_driver_is_the_drivers(name: str) -> None:
     assert family_name(name)
 
 
-@pytest.mark.parametrize("name", ["nvidia-cg-toolkit", "nvidia-primus-vk-wrapper", "nvidia-detect", "libnvtt2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nvidia-cg-toolkit",
+        "nvidia-primus-vk-wrapper",
+        "nvidia-detect",
+        "libnvtt2",
+        "nvidia-texture-tools",
+        "libnvidia-ml-dev",
+    ],
+)
 def test_what_only_works_with_a_driver_is_not(name: str) -> None:
     assert not family_name(name)
 
