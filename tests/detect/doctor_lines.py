@@ -124,6 +124,31 @@ PRINTED = {
         "[E ProcessGroupNCCL.cpp:458] [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=96120, "
         "OpType=ALLREDUCE, Timeout(ms)=1800000) ran for 25624887 milliseconds before timing out."
     ),
+    "module-finds-no-gpu": "modprobe: ERROR: could not insert 'nvidia': No such device",
+    "module-not-permitted": "modprobe: ERROR: could not insert 'nvidia': Operation not permitted",
+    "module-load-failed": "ERROR: Unable to load the kernel module 'nvidia.ko'.  This happens most frequently",
+    "module-missing": "modprobe: FATAL: Module nvidia not found in directory /lib/modules/5.2.13-200.fc30.x86_64",
+    "nouveau-unknown-card": "nouveau 0000:01:00.0: unknown chipset (1b6000a1)",
+    "headers-incomplete": (
+        "make[3]: *** No rule to make target 'scripts/module.lds', needed by '/var/lib/dkms/nvidia/x.ko'.  Stop."
+    ),
+    "compiler-missing": "/bin/sh: 1: gcc-12: not found",
+    "half-installed": "dpkg: error processing package nvidia-dkms-535 (--configure):",
+    "sxid": "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 12028, Non-fatal, Link 32 egress non-posted PRIV error",
+    "libcuda-unversioned": (
+        "Could not load library libcudnn_cnn_infer.so.8. Error: libcuda.so: cannot open shared object file: No such"
+    ),
+    "kernel-crashed": "RuntimeError: CUDA error: an illegal memory access was encountered",
+    "ecc-error": "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+    "gpu-busy": "RuntimeError: CUDA error: all CUDA-capable devices are busy or unavailable",
+    "no-such-gpu": "RuntimeError: CUDA error: invalid device ordinal",
+    "cdi-device-unknown": "Error: setting up CDI devices: unresolvable CDI devices nvidia.com/gpu=all",
+    "cgroup-rights": (
+        "nvidia-container-cli: mount error: failed to add device rules: unable to find any existing device filters "
+        "attached to the cgroup: bpf_prog_query(BPF_CGROUP_DEVICE) failed: operation not permitted: unknown."
+    ),
+    "cgroup-version": "nvidia-container-cli: container error: cgroup subsystem devices not found: unknown.",
+    "ldconfig-real": "nvidia-container-cli: ldcache error: open failed: /sbin/ldconfig.real: no such file or directory",
     "xid-8": "NVRM: Xid (0000:01:00): 8, Channel 00000000",
     "xid-39": "NVRM: Xid (PCI:0000:65:00): 39, pid=1, Ch 00000010",
     "xid-44": "NVRM: Xid (PCI:0000:65:00): 44, pid=1, Ch 00000010",
@@ -252,6 +277,24 @@ NEAR = {
     "nccl-no-interface": "gcn6:1080060:1080060 [0] NCCL INFO Bootstrap : Using eno1np0:172.18.62.6<0>",
     "nccl-unreachable": "NCCL INFO socketStartConnect: Connect to 10.1.1.2<5> took 3 ms",
     "nccl-timeout": "ProcessGroupNCCL: Watchdog started, timeout 600000 ms",
+    "module-finds-no-gpu": "modprobe: ERROR: could not insert 'kvm_intel': No such device",
+    "module-not-permitted": "modprobe: ERROR: could not insert 'zfs': Operation not permitted",
+    "module-load-failed": "loaded the kernel module 'nvidia.ko'",
+    "module-missing": "modprobe: FATAL: Module nvidia_peermem not found in directory /lib/modules/6.8.0-60-generic",
+    "nouveau-unknown-card": "i2c i2c-3: unknown chipset (0x1234)",
+    "headers-incomplete": "  LD [M]  scripts/module.lds",
+    "compiler-missing": "configure: nvcc-gcc: not found in the cache",
+    "half-installed": "dpkg: error processing package postfix (--configure):",
+    "sxid": "nvidia-nvswitch3: using MSI, SXid reporting on",
+    "libcuda-unversioned": "found libcuda.so in /usr/lib/wsl/lib",
+    "kernel-crashed": "compute-sanitizer: 0 illegal memory accesses, no launch failure",
+    "ecc-error": "Volatile Uncorrectable ECC errors: 0",
+    "gpu-busy": "2 CUDA-capable devices are idle",
+    "no-such-gpu": "device ordinal 0 is valid",
+    "cdi-device-unknown": "Found 2 CDI devices",
+    "cgroup-rights": "bpf_prog_query done",
+    "cgroup-version": "cgroup subsystem devices found",
+    "ldconfig-real": "/sbin/ldconfig.real: 2 libraries",
 }
 """By row: what a healthy box or another program prints, which is not this row's."""
 
@@ -274,6 +317,23 @@ NOTHING = (
 )
 
 ALSO: tuple[tuple[str, str], ...] = (
+    ("NVRM: No NVIDIA GPU found.", "module-finds-no-gpu"),
+    ("NVRM: None of the NVIDIA devices were initialized.", "module-finds-no-gpu"),
+    ("modprobe: ERROR: could not insert 'nvidia': Exec format error", "module-for-other-kernel"),
+    ("insmod: ERROR: could not insert module nvidia.ko: Invalid module format", "module-for-other-kernel"),
+    ("nvidia: disagrees about version of symbol module_layout", "module-for-other-kernel"),
+    ("modprobe: ERROR: could not insert 'nvidia_current': Required key not available", "module-key-rejected"),
+    ("modprobe: FATAL: Module nvidia-current not found in directory /lib/modules/6.1.0-28-amd64", "module-missing"),
+    ("pynvml.NVMLError_LibRmVersionMismatch: RM has detected an NVML/RM version mismatch.", "mismatch"),
+    ("OSError: libcuda.so: cannot open shared object file: No such file or directory", "libcuda-unversioned"),
+    ("CUDA error: unspecified launch failure", "kernel-crashed"),
+    ("failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error", "ecc-error"),
+    ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "gpu-busy"),
+    ("cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "driver-combination"),
+    ("RuntimeError: cuDNN error: CUDNN_STATUS_NOT_INITIALIZED", "cudnn-init"),
+    ("XlaRuntimeError: FAILED_PRECONDITION: DNN library initialization failed. Look at the errors above", "cudnn-init"),
+    ("RuntimeError: cuDNN version incompatibility: PyTorch was compiled  against (8, 5, 0) but found runtime version "
+     "(8, 3, 3).", "cudnn-older"),
     ("NVRM: fallen off the bus and is not responding to commands.", "gpu-fell-off-the-bus"),
     ("kernel version 535.129.3 does not match DSO version 545.23.8 -- cannot find working devices", "mismatch"),
     ("make[1]: *** /lib/modules/6.8.0-60-generic/build: No such file or directory.  Stop.", "headers-missing"),

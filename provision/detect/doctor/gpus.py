@@ -10,7 +10,7 @@ from provision.detect.doctor.shown import Shown
 from provision.model.facts import Severity
 from provision.model.nvidia import GpuHealth
 
-LOGGED = frozenset({"gpu-fell-off-the-bus", "oom-killed"})
+LOGGED = frozenset({"gpu-fell-off-the-bus", "sxid", "oom-killed"})
 """Rows that a line of the kernel log proves, whatever the driver says now; those of Xids as well."""
 PROGRAM = "illegal-instruction"
 """A row that is an error in a program's log; in the kernel's it says that some program ended so, and no more."""
@@ -23,6 +23,7 @@ NOW = frozenset(
         "module-key-rejected",
         "mismatch",
         "module-for-other-kernel",
+        "module-finds-no-gpu",
     }
 )
 """Rows that a line proves only while the driver does not work: it may be of before a repair."""

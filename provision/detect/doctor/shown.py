@@ -18,44 +18,52 @@ MOST = 4
 JAX_ON_CPU = frozenset({"jax-cuda-plugin", "jax-cpu-wheel"})
 NO_GPU = frozenset({"no-cuda-device", *JAX_ON_CPU})
 """What frameworks say in the end, whatever it was that kept CUDA from starting."""
-NOT_BUILT = frozenset({"module-build-failed", "dkms-build-failed", "driver-not-loaded"})
+REFUSED = frozenset({"driver-not-loaded", "module-load-failed", "module-finds-no-gpu", "module-not-permitted"})
+"""What modprobe, NVIDIA's installer and nvidia-smi say in the end, whatever it was that kept the module out."""
+NOT_BUILT = frozenset({"module-build-failed", "dkms-build-failed", "driver-not-loaded", "module-missing"})
 NCCL = frozenset({"nccl", "nccl-timeout"})
 
 EXPLAINS: Mapping[str, frozenset[str]] = {
     "gpu-fell-off-the-bus": frozenset(
         {"gpu-lost", "no-devices", "driver-silent", "gpu-not-driven", "init-failed", "xid-43", "xid-45", "xid-154"}
     ),
-    "bar-not-assigned": frozenset(
-        {"init-failed", "no-devices", "driver-not-loaded", "driver-silent", "gpu-not-driven"}
-    ),
+    "bar-not-assigned": frozenset({*REFUSED, "init-failed", "no-devices", "driver-silent", "gpu-not-driven"}),
     "gpu-lost": frozenset({"driver-silent", "gpu-not-driven"}),
     "xid-13": frozenset({"xid-43", "xid-45"}),
     "xid-31": frozenset({"xid-43", "xid-45"}),
-    "xid-48": frozenset({"xid-45", "xid-171"}),
+    "xid-48": frozenset({"xid-45", "xid-171", "ecc-error"}),
     "xid-144": frozenset({"xid-45"}),
-    "open-module-refuses": frozenset({"init-failed", "no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}),
-    "needs-open-module": frozenset({"init-failed", "no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}),
-    "init-failed": frozenset({"no-devices", "driver-silent", "gpu-not-driven"}),
-    "wrong-flavour": frozenset({"no-devices", "gpu-not-driven"}),
-    "legacy-gpu": frozenset({"init-failed", "no-devices", "driver-silent", "gpu-not-driven"}),
-    "gsp-firmware": frozenset({"init-failed", "no-devices", "driver-silent"}),
-    "gpu-not-of-release": frozenset(
-        {"init-failed", "no-devices", "driver-silent", "gpu-not-driven", "driver-not-loaded"}
+    "open-module-refuses": frozenset(
+        {*REFUSED, "init-failed", "no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}
     ),
-    "module-key-rejected": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled"}),
-    "key-not-enrolled": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
-    "key-waits": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "key-not-enrolled", "module-key-rejected"}),
+    "needs-open-module": frozenset(
+        {*REFUSED, "init-failed", "no-devices", "wrong-flavour", "driver-silent", "gpu-not-driven"}
+    ),
+    "init-failed": frozenset({*REFUSED, "no-devices", "driver-silent", "gpu-not-driven"}),
+    "wrong-flavour": frozenset({"no-devices", "gpu-not-driven"}),
+    "legacy-gpu": frozenset({*REFUSED, "init-failed", "no-devices", "driver-silent", "gpu-not-driven"}),
+    "gsp-firmware": frozenset({*REFUSED, "init-failed", "no-devices", "driver-silent"}),
+    "gpu-not-of-release": frozenset({*REFUSED, "init-failed", "no-devices", "driver-silent", "gpu-not-driven"}),
+    "module-key-rejected": frozenset({*REFUSED, "not-loaded-after-reboot", "key-not-enrolled"}),
+    "key-not-enrolled": frozenset({*REFUSED, "not-loaded-after-reboot"}),
+    "key-waits": frozenset({*REFUSED, "not-loaded-after-reboot", "key-not-enrolled", "module-key-rejected"}),
     "mismatch": frozenset({"driver-not-loaded", "reboot-required", "library-mix", "cuda-unknown-error", *NO_GPU}),
     "waits-for-reboot": frozenset({"nouveau", "no-driver", "driver-not-loaded", "mismatch", "reboot-required"}),
-    "nouveau": frozenset({"driver-not-loaded", "not-loaded-after-reboot", "no-driver", "probe-not-called"}),
-    "probe-not-called": frozenset({"driver-not-loaded", "no-devices"}),
+    "nouveau": frozenset({*REFUSED, "not-loaded-after-reboot", "no-driver", "probe-not-called"}),
+    "probe-not-called": frozenset({*REFUSED, "no-devices"}),
     "headers-missing": frozenset({"module-for-other-kernel", "not-loaded-after-reboot", "dkms-skipped", *NOT_BUILT}),
     "kernel-compiler": frozenset({"compiler-differs", *NOT_BUILT}),
     "driver-too-old-for-kernel": frozenset({"compiler-differs", *NOT_BUILT}),
     "disk-full": frozenset({"module-build-failed", "dkms-build-failed"}),
-    "module-build-failed": frozenset({"driver-not-loaded", "dkms-build-failed"}),
-    "module-for-other-kernel": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
-    "gpu-reserved-for-guest": frozenset({"driver-not-loaded", "no-driver", "no-devices", "probe-not-called"}),
+    "module-build-failed": frozenset({"driver-not-loaded", "dkms-build-failed", "module-missing"}),
+    "dkms-build-failed": frozenset({"driver-not-loaded", "module-missing"}),
+    "headers-incomplete": NOT_BUILT,
+    "compiler-missing": NOT_BUILT,
+    "module-missing": frozenset({"driver-not-loaded", "not-loaded-after-reboot"}),
+    "module-finds-no-gpu": frozenset({"driver-not-loaded", "no-devices", "module-load-failed"}),
+    "module-not-permitted": frozenset({"driver-not-loaded", "module-load-failed"}),
+    "module-for-other-kernel": frozenset({*REFUSED, "not-loaded-after-reboot"}),
+    "gpu-reserved-for-guest": frozenset({*REFUSED, "no-driver", "no-devices", "probe-not-called"}),
     "half-held": frozenset({"unattended-upgrades"}),
     "mixed-repositories": frozenset({"packages-differ"}),
     "half-installed": frozenset({"packages-differ"}),
@@ -66,6 +74,8 @@ EXPLAINS: Mapping[str, frozenset[str]] = {
     "gpu-memory": frozenset({"out-of-memory"}),
     "skips-gpu": frozenset({"no-cuda-drivers"}),
     "library-missing": NO_GPU,
+    "libcuda-unversioned": NO_GPU,
+    "cgroup-rights": frozenset({"container-cli"}),
     "library-path": NO_GPU,
     "cuda-library-missing": NO_GPU,
     "driver-too-old": NO_GPU,
