@@ -26,8 +26,13 @@ def next_kernel(readings: Readings, running: str | None) -> str | None:
 
 def module_version(readings: Readings, kernel: str) -> str | None:
     """Of NVIDIA's module on disk for ``kernel``; None where there is none."""
-    found = (line.removeprefix(f"module {kernel} ") for line in (readings.text(READING) or "").splitlines())
-    return next((line for line in found if re.fullmatch(r"\d{2,4}(\.\d{1,4}){1,3}", line)), None)
+    return next((version for release, version in other_modules(readings) if release == kernel), None)
+
+
+def other_modules(readings: Readings) -> tuple[tuple[str, str], ...]:
+    """Kernels that do not run and have NVIDIA's module on disk, each with the module's version; the newest first."""
+    line = re.compile(r"^module ([0-9][\w.+~-]{0,100}) (\d{2,4}(?:\.\d{1,4}){1,3})$", re.MULTILINE)
+    return tuple(sorted(line.findall(readings.text(READING) or ""), key=lambda found: _order(found[0]), reverse=True))
 
 
 def _all(text: str, begin: str) -> tuple[str, ...]:

@@ -180,6 +180,10 @@ STATES: tuple[tuple[str, Facts, list[str]], ...] = (
     ),
     ("an upgrade brought a kernel without a module", working(next_kernel="6.1.0-31-amd64"),
      ["next-kernel-without-module"]),
+    ("packages, and no module", broken("absent", packages=DRIVER), ["module-missing"]),
+    ("packages that are not finished", broken("absent", packages=DRIVER, unfinished=DRIVER), ["half-installed"]),
+    ("a repository alone", broken("absent", packages=(Package(name="nvidia-driver-local-repo-debian12-580.95.05",
+     version="1.0-1"),)), ["no-driver"]),
     ("a kernel with one", working(next_kernel="6.1.0-31-amd64", next_module_version="580.95.05"), []),
     ("a kernel, and no driver", broken("absent", next_kernel="6.1.0-31-amd64"), ["no-driver"]),
     ("several libraries", working(loaded_version="580.95.05", libraries=("580.95.05", "570.1")), ["library-mix"]),
@@ -221,6 +225,30 @@ STATES: tuple[tuple[str, Facts, list[str]], ...] = (
 @pytest.mark.parametrize(("facts", "expected"), [row[1:] for row in STATES], ids=[row[0] for row in STATES])
 def test_a_state_is_named(facts: Facts, expected: list[str]) -> None:
     assert ids(facts) == expected
+
+
+BOOT = f"kernel {KERNEL}\nkernel 6.1.0-31-amd64\nmodule 6.1.0-9-amd64 580.95.05\nmodule 6.1.0-31-amd64 580.95.05\n"
+
+
+@pytest.mark.parametrize("state", ["absent", "not_loaded"])
+def test_a_module_that_another_kernel_has_is_named_with_that_kernel(state: str) -> None:
+    signed = (Package(name="linux-modules-nvidia-580-6.1.0-31-amd64", version="6.1.0-31"), *DRIVER)
+    facts = host("GeForce RTX 3090", state=state, kernel=KERNEL, nvidia=HostNvidia(packages=signed))
+    (finding,) = looked(facts, boot_kernels=BOOT).findings
+    assert (finding.id, finding.where) == ("module-for-other-kernel", "/lib/modules")
+    assert finding.evidence == (
+        f"there is a module for 6.1.0-31-amd64 (580.95.05), 6.1.0-9-amd64 (580.95.05), and none for {KERNEL}, "
+        "which is running"
+    )
+    assert finding.remedy.startswith("provision up, or boot the kernel that has one")
+
+
+def test_a_module_of_another_kernel_is_nothing_beside_a_driver_that_works_or_without_a_gpu() -> None:
+    assert ids(working(), boot_kernels=BOOT) == []
+    assert ids(host(state="absent", kernel=KERNEL), boot_kernels=BOOT) == []
+    loadable = HostNvidia(module=MODULE)
+    found = ids(host("GeForce RTX 3090", state="not_loaded", kernel=KERNEL, nvidia=loadable), boot_kernels=BOOT)
+    assert found == ["driver-not-loaded"]
 
 
 def test_secure_boot_and_a_key_that_nobody_enrolled() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provision.detect.next_kernel import module_version, next_kernel
+from provision.detect.next_kernel import module_version, next_kernel, other_modules
 from provision.model.readings import Readings
 
 OLD, NEW = "6.8.0-59-generic", "6.8.0-60-generic"
@@ -86,6 +86,12 @@ def test_the_module_that_the_other_kernel_has() -> None:
     readings = Readings({"boot_kernels": f"kernel {OLD}\nkernel {NEW}\nmodule {NEW} 580.95.05\n"})
     assert module_version(readings, NEW) == "580.95.05"
     assert module_version(readings, OLD) is None
+
+
+def test_the_kernels_that_have_a_module_newest_first() -> None:
+    lines = "module 6.8.0-9-generic 570.211.01\nmodule 6.8.0-60-generic 580.95.05\nmodule no.kernel 1\nmodule\n"
+    assert other_modules(Readings({"boot_kernels": lines})) == ((NEW, "580.95.05"), ("6.8.0-9-generic", "570.211.01"))
+    assert other_modules(Readings({})) == ()
 
 
 @given(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from provision.detect.build_failures import diagnose
 from provision.detect.doctor.look import Look, Rule
 from provision.detect.doctor.shown import Shown
+from provision.detect.next_kernel import other_modules
 
 STATES: Mapping[str, str] = {
     "absent": "no-driver",
@@ -36,6 +37,9 @@ BUILD_ERROR = re.compile(r"\berror: |\bError \d|fatal error|Error!")
 BUILD_CAUSES = ("headers-missing", "kernel-compiler", "driver-too-old-for-kernel", "disk-full")
 """Rows that say why a build failed."""
 DRIVERS = ("nvidia-driver", "nvidia-dkms", "nvidia-kernel", "nvidia-headless", "cuda-drivers", "nvidia-open")
+MODULES = ("linux-modules-nvidia", "kmod-nvidia")
+NO_DRIVER = ("nvidia-driver-local-repo", "nvidia-kernel-common")
+"""Names that begin as a driver's package does: a repository's, and what a removal leaves."""
 
 
 def _state(look: Look) -> Iterator[Shown]:
@@ -43,11 +47,21 @@ def _state(look: Look) -> Iterator[Shown]:
     row = STATES.get(driver.state)
     if row is None or (driver.state in ("absent", "nouveau") and not look.facts.gpus):
         return
+    if driver.state == "absent" and (names := _drivers(look)):
+        evidence = f"{driver.detail}; installed: {', '.join(names[:4])}"
+        yield Shown(id="module-missing", evidence=evidence, where="/proc/modules and package manager")
+        return
     if driver.state == "failed" and "GPU is lost" in driver.detail:
         row = "gpu-lost"
     modules = "/proc/modules" if look.readings.text("proc_modules") is not None else "lspci"
     where = modules if driver.state in BY_MODULES and "nvidia-smi says" not in driver.detail else "nvidia-smi"
     yield Shown(id=row, evidence=driver.detail, where=where)
+
+
+def _drivers(look: Look) -> tuple[str, ...]:
+    """Installed packages that are, or bring, a kernel module of NVIDIA's."""
+    names = (each.name for each in look.nvidia.packages)
+    return tuple(name for name in names if name.startswith((*DRIVERS, *MODULES)) and not name.startswith(NO_DRIVER))
 
 
 def _versions(look: Look) -> Iterator[Shown]:
@@ -71,6 +85,11 @@ def _kernel(look: Look) -> Iterator[Shown]:
         yield Shown(
             id="module-for-other-kernel", evidence=f"built for {built}, running {kernel}", where="modinfo nvidia"
         )
+    elif built is None and look.facts.gpus and look.facts.driver.state in ("absent", "not_loaded"):
+        there = [f"{release} ({version})" for release, version in other_modules(look.readings) if release != kernel]
+        if there:
+            evidence = f"there is a module for {', '.join(there[:2])}, and none for {kernel}, which is running"
+            yield Shown(id="module-for-other-kernel", evidence=evidence, where="/lib/modules")
 
 
 def _next_kernel(look: Look) -> Iterator[Shown]:
