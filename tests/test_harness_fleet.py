@@ -77,5 +77,5 @@ def test_a_package_cache_is_lent_to_each_host(fleet: Callable[..., Fleet]) -> No
     first.close()
     (host,) = fleet(1, uv_cache=True).hosts
     assert host.ssh("cat .cache/uv/archive-v0/it/file").stdout == "kept\n"
-    # an environment in the home can have links to the cache
-    assert host.ssh("ln .cache/uv/archive-v0/it/file linked && stat -c %h linked").stdout == "3\n"
+    # an environment in the home can have links to the cache; hosts of other runs beside this one may have some, too
+    assert int(host.ssh("ln .cache/uv/archive-v0/it/file linked && stat -c %h linked").stdout) >= 3
