@@ -230,6 +230,13 @@ def test_a_state_is_named(facts: Facts, expected: list[str]) -> None:
 BOOT = f"kernel {KERNEL}\nkernel 6.1.0-31-amd64\nmodule 6.1.0-9-amd64 580.95.05\nmodule 6.1.0-31-amd64 580.95.05\n"
 
 
+def test_a_kernel_without_a_module_beside_a_driver_that_works_is_not_left_to_up() -> None:
+    """up keeps a driver that works; the plan has the line to type."""
+    (row,) = (each for each in ROWS if each.id == "next-kernel-without-module")
+    assert row.remedy.startswith("provision plan --device cuda has the line")
+    assert "provision up" not in row.remedy
+
+
 @pytest.mark.parametrize("state", ["absent", "not_loaded"])
 def test_a_module_that_another_kernel_has_is_named_with_that_kernel(state: str) -> None:
     signed = (Package(name="linux-modules-nvidia-580-6.1.0-31-amd64", version="6.1.0-31"), *DRIVER)
